@@ -1,0 +1,282 @@
+"""The same layers as ONNX functions of domain "murho": the twins of kernels.py, sampling inside.
+
+Inside a recurrent step the batch is the last axis: gates [S, 4H, B] = Wᵀ [S, 4H, F+H+1] @ (x, h, 1) [S, F+H+1, B]. The
+posterior (weight_ih, weight_hh, bias; each row-major) is exactly W row by row, so one product does all, without a copy.
+"""
+
+import onnx
+import onnx.defs
+import onnx.parser
+from onnx import FunctionProto
+
+from .generator import onnx_normals
+
+DOMAIN = "murho"
+OPSET = 18
+
+_SIZES = """
+  axis0 = Constant<value = int64[1] {0}>()
+  axis1 = Constant<value = int64[1] {1}>()
+  free = Constant<value = int64[1] {-1}>()
+  count = Shape(draws)
+  n = Shape(mu)
+"""
+
+_WEIGHTS = """
+  noise = murho.Normals<stream: int = @site>(draws, seed, n)
+  scatter = Mul(sigma, noise)
+  weights = Add(mu, scatter)
+"""
+
+_LINEAR = """
+  inputs0 = Constant<value_int: int = @inputs>()
+  inputs1 = Unsqueeze(inputs0, axis0)
+  outputs0 = Constant<value_int: int = @outputs>()
+  outputs1 = Unsqueeze(outputs0, axis0)
+  area = Mul(inputs1, outputs1)
+  flat_weight = Slice(weights, axis0, area, axis1)
+  weight_shape = Concat<axis = 0>(free, outputs1, inputs1)
+  weight = Reshape(flat_weight, weight_shape)
+  weight_t = Transpose<perm = [0, 2, 1]>(weight)
+  x_shared0 = Constant<value_int: int = @shared>()
+  x_shared = Cast<to = 9>(x_shared0)
+  x_lead = Where(x_shared, axis1, count)
+  rows_shape = Concat<axis = 0>(x_lead, free, inputs1)
+  rows = Reshape(x, rows_shape)
+  product = MatMul(rows, weight_t)
+  middle = Shape<start = 1, end = -1>(x)
+  y_shape = Concat<axis = 0>(free, middle, outputs1)
+"""
+
+_BIAS = """
+  bias = Slice(weights, area, n, axis1)
+  bias_row = Unsqueeze(bias, axis1)
+  total = Add(product, bias_row)
+  y = Reshape(total, y_shape)
+"""
+
+_NO_BIAS = """
+  y = Reshape(product, y_shape)
+"""
+
+_SEQUENCE = """
+  axis2 = Constant<value = int64[1] {2}>()
+  inputs0 = Constant<value_int: int = @inputs>()
+  inputs1 = Unsqueeze(inputs0, axis0)
+  hidden0 = Constant<value_int: int = @hidden>()
+  hidden1 = Unsqueeze(hidden0, axis0)
+  x_shared0 = Constant<value_int: int = @shared>()
+  x_shared = Cast<to = 9>(x_shared0)
+  x_lead = Where(x_shared, axis1, count)
+  steps = Shape<start = 1, end = 2>(x)
+  x_shape = Concat<axis = 0>(x_lead, free, steps, inputs1)
+  x_draws = Reshape(x, x_shape)
+  x_lead_steps = Transpose<perm = [2, 0, 3, 1]>(x_draws)
+  over_draws4 = Concat<axis = 0>(axis1, count, axis1, axis1)
+  x_steps = Expand(x_lead_steps, over_draws4)
+  batch = Shape<start = 3, end = 4>(x_steps)
+  one_shape = Concat<axis = 0>(count, axis1, batch)
+  one = ConstantOfShape<value = float[1] {1}>(one_shape)
+  s_shared0 = Constant<value_int: int = @state_shared>()
+  s_shared = Cast<to = 9>(s_shared0)
+  s_lead = Where(s_shared, axis1, count)
+  s_shape = Concat<axis = 0>(s_lead, free, hidden1)
+  over_draws3 = Concat<axis = 0>(count, axis1, axis1)
+  h_draws = Reshape(h, s_shape)
+  h_lead = Transpose<perm = [0, 2, 1]>(h_draws)
+  h_first = Expand(h_lead, over_draws3)
+  last_shape = Concat<axis = 0>(free, hidden1)
+  sequence_shape = Concat<axis = 0>(free, steps, hidden1)
+"""
+
+_H_OUT = """
+  h_last_t = Transpose<perm = [0, 2, 1]>(h_end)
+  h_last = Reshape(h_last_t, last_shape)
+  h_all_t = Transpose<perm = [1, 3, 0, 2]>(h_all)
+  sequence = Reshape(h_all_t, sequence_shape)
+"""
+
+_LSTM = """
+  gates_wide = Constant<value = int64[1] {4}>()
+  width = Mul(gates_wide, hidden1)
+  c_draws = Reshape(c, s_shape)
+  c_lead = Transpose<perm = [0, 2, 1]>(c_draws)
+  c_first = Expand(c_lead, over_draws3)
+  w_shape = Concat<axis = 0>(count, free, width)
+  w = Reshape(weights, w_shape)
+  wt = Transpose<perm = [0, 2, 1]>(w)
+  h_end, c_end, h_all = Scan<num_scan_inputs = 1, body = step
+    (float[S, H, B] h_old, float[S, H, B] c_old, float[S, F, B] x_now)
+    => (float[S, H, B] h_new, float[S, H, B] c_new, float[S, H, B] h_out)
+  {
+    column = Concat<axis = 1>(x_now, h_old, one)
+    gates = MatMul(wt, column)
+    gate_i, gate_f, gate_g, gate_o = Split<axis = 1, num_outputs = 4>(gates)
+    i = Sigmoid(gate_i)
+    f = Sigmoid(gate_f)
+    g = Tanh(gate_g)
+    o = Sigmoid(gate_o)
+    kept = Mul(f, c_old)
+    added = Mul(i, g)
+    c_new = Add(kept, added)
+    c_out = Tanh(c_new)
+    h_new = Mul(o, c_out)
+    h_out = Identity(h_new)
+  }>(h_first, c_first, x_steps)
+  c_last_t = Transpose<perm = [0, 2, 1]>(c_end)
+  c_last = Reshape(c_last_t, last_shape)
+"""
+
+_GRU = """
+  two = Constant<value = int64[1] {2}>()
+  three = Constant<value = int64[1] {3}>()
+  four = Constant<value = int64[1] {4}>()
+  width2 = Mul(two, hidden1)
+  width3 = Mul(three, hidden1)
+  width4 = Mul(four, hidden1)
+  x_end = Mul(inputs1, width3)
+  h_area = Mul(hidden1, width3)
+  w_end = Add(x_end, h_area)
+  new_bias = Add(w_end, width3)
+  w_shape = Concat<axis = 0>(count, free, width3)
+  w_flat = Slice(weights, axis0, new_bias, axis1)
+  w_all = Reshape(w_flat, w_shape)
+  w_rz = Slice(w_all, axis0, width2, axis2)
+  wt_rz = Transpose<perm = [0, 2, 1]>(w_rz)
+  w_n = Slice(w_all, width2, width3, axis2)
+  row_h = Add(inputs1, hidden1)
+  row_b = Add(row_h, axis1)
+  w_nx = Slice(w_n, axis0, inputs1, axis1)
+  w_nb = Slice(w_n, row_h, row_b, axis1)
+  w_xn = Concat<axis = 1>(w_nx, w_nb)
+  wt_xn = Transpose<perm = [0, 2, 1]>(w_xn)
+  w_nh = Slice(w_n, inputs1, row_h, axis1)
+  b_flat = Slice(weights, new_bias, n, axis1)
+  b_nh = Unsqueeze(b_flat, axis1)
+  w_hn = Concat<axis = 1>(w_nh, b_nh)
+  wt_hn = Transpose<perm = [0, 2, 1]>(w_hn)
+  h_end, h_all = Scan<num_scan_inputs = 1, body = step
+    (float[S, H, B] h_old, float[S, F, B] x_now) => (float[S, H, B] h_new, float[S, H, B] h_out)
+  {
+    both = Concat<axis = 1>(x_now, h_old, one)
+    gates = MatMul(wt_rz, both)
+    open = Sigmoid(gates)
+    r, z = Split<axis = 1, num_outputs = 2>(open)
+    x_one = Concat<axis = 1>(x_now, one)
+    x_part = MatMul(wt_xn, x_one)
+    h_one = Concat<axis = 1>(h_old, one)
+    h_part = MatMul(wt_hn, h_one)
+    reset = Mul(r, h_part)
+    new_in = Add(x_part, reset)
+    new = Tanh(new_in)
+    change = Sub(h_old, new)
+    kept = Mul(z, change)
+    h_new = Add(new, kept)
+    h_out = Identity(h_new)
+  }>(h_first, x_steps)
+"""
+
+_SUMMARY = """
+  axis0 = Constant<value = int64[1] {0}>()
+  axis1 = Constant<value = int64[1] {1}>()
+  count = Shape<start = 0, end = 1>(samples)
+  last = Sub(count, axis1)
+  last_float = CastLike(last, samples)
+  last_double = Cast<to = 11>(last)
+  mean = ReduceMean<keepdims = 0>(samples, axis0)
+  off = Sub(samples, mean)
+  squares = ReduceSumSquare<keepdims = 0>(off, axis0)
+  variance = Div(squares, last_float)
+  std = Sqrt(variance)
+  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
+  levels_double = Cast<to = 11>(levels)
+  unit = Constant<value = double {1}>()
+  half = Constant<value = double {0.5}>()
+  rows = Shape<start = 1>(samples)
+  many = Shape(levels)
+  rank = Shape(rows)
+  ones = Expand(axis1, rank)
+  share_shape = Concat<axis = 0>(many, ones)
+  below_one = Sub(unit, levels_double)
+  above_one = Add(unit, levels_double)
+"""
+
+_END = """
+  {end}_tail = Mul({side}_one, half)
+  {end}_position = Mul({end}_tail, last_double)
+  {end}_floor = Floor({end}_position)
+  {end}_index = Cast<to = 7>({end}_floor)
+  {end}_next = Add({end}_index, axis1)
+  {end}_top = Min({end}_next, last)
+  {end}_share64 = Sub({end}_position, {end}_floor)
+  {end}_share32 = CastLike({end}_share64, samples)
+  {end}_share = Reshape({end}_share32, share_shape)
+  {end}_low = Gather<axis = 0>(ordered, {end}_index)
+  {end}_high = Gather<axis = 0>(ordered, {end}_top)
+  {end}_gap = Sub({end}_high, {end}_low)
+  {end}_step = Mul({end}_share, {end}_gap)
+  {end} = Add({end}_low, {end}_step)
+"""
+
+_ENDS = _END.format(end="lower", side="below") + _END.format(end="upper", side="above")
+_SEQUENCE_ATTRIBUTES = ("site", "inputs", "hidden", "shared", "state_shared")
+_LINEAR_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
+
+# name: (attributes, inputs, outputs, body)
+_SOURCES = {
+    "BayesianLinear": (
+        _LINEAR_ATTRIBUTES,
+        ("x", "draws", "seed", "mu", "sigma"),
+        ("y",),
+        _SIZES + _WEIGHTS + _LINEAR + _BIAS,
+    ),
+    "BayesianLinearNoBias": (
+        _LINEAR_ATTRIBUTES,
+        ("x", "draws", "seed", "mu", "sigma"),
+        ("y",),
+        _SIZES + _WEIGHTS + _LINEAR + _NO_BIAS,
+    ),
+    "BayesianLSTM": (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "c", "draws", "seed", "mu", "sigma"),
+        ("sequence", "h_last", "c_last"),
+        _SIZES + _WEIGHTS + _SEQUENCE + _LSTM + _H_OUT,
+    ),
+    "BayesianGRU": (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "draws", "seed", "mu", "sigma"),
+        ("sequence", "h_last"),
+        _SIZES + _WEIGHTS + _SEQUENCE + _GRU + _H_OUT,
+    ),
+    "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
+}
+
+
+def functions(names: set[str]) -> list[FunctionProto]:
+    """The named functions, and the generator that they call."""
+    texts = [onnx_normals()] + [_text(name) for name in _SOURCES if name in names]
+    return [onnx.parser.parse_function(text) for text in texts]
+
+
+def _text(name: str) -> str:
+    attributes, inputs, outputs, body = _SOURCES[name]
+    head = f"{name} {'<' + ', '.join(attributes) + '>' if attributes else ''} ({', '.join(inputs)})"
+    opsets = f'<opset_import: ["" : {OPSET}, "{DOMAIN}" : 1], domain: "{DOMAIN}">'
+    return f"{opsets}\n{head} => ({', '.join(outputs)})\n{{{body}}}"
+
+
+def schemas() -> dict[str, onnx.defs.OpSchema]:
+    """A schema for each function, so that torch's exporter can emit a node that calls it."""
+    kind = onnx.defs.OpSchema
+    made = {}
+    for name, (attributes, inputs, outputs, _) in _SOURCES.items():
+        made[name] = kind(
+            name,
+            DOMAIN,
+            1,
+            inputs=[kind.FormalParameter(i, "tensor(int64)" if i in ("draws", "seed") else "T") for i in inputs],
+            outputs=[kind.FormalParameter(o, "T") for o in outputs],
+            type_constraints=[("T", ["tensor(float)"], "")],
+            attributes=[kind.Attribute(a, kind.AttrType.INT, required=True) for a in attributes],
+        )
+    return made

@@ -1,0 +1,205 @@
+"""The Monte-Carlo network as an ONNX model: torch's exporter for the user's code, functions of ours for what samples.
+
+The kernels enter the exporter as opaque custom operators, each of which it turns into one call of a function of domain
+"murho". The functions' bodies are added to the finished model.
+"""
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.defs
+import torch
+from onnxscript import values
+from torch import Tensor, nn
+
+from ..runtime.artifact import onnx_digest
+from ..runtime.contract import CARD_KEY, DIGEST_KEY, INPUTS, OUTPUTS, Card
+from . import kernels
+from .functions import DOMAIN, OPSET, functions, schemas
+from .layers import Kernels
+from .torch_recurrent import keep_time_free, operator, translation
+
+MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
+
+
+def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
+    """Export a MonteCarloNetwork made with `custom_operators()`; x [B ≥ 2, …]. Batch, draws and levels stay dynamic."""
+    keep_time_free(network)
+    free = torch.export.Dim.DYNAMIC
+    x_axes = {0: free, 1: free} if time_axis else {0: free}
+    example = (x, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]))
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            example,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=(x_axes, {0: free}, {}, {0: free}),
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            custom_translation_table=_translations(),
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _name_axes(model, time_axis)
+    used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
+    model.functions.extend(functions(used))
+    del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length
+    model.doc_string = "A Bayesian network that samples its weights. Its card is the metadata entry 'murho'."
+    onnx.checker.check_model(model)
+    return model
+
+
+def write(model: onnx.ModelProto, card: Card | None, path: Path) -> None:
+    """Write the model, with its card and the digest over all of it."""
+    del model.metadata_props[:]
+    if card is not None:
+        onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    content = model.SerializeToString(deterministic=True)
+    onnx.helper.set_model_props(seal := onnx.ModelProto(), {DIGEST_KEY: onnx_digest(content)})
+    path.write_bytes(content + seal.SerializeToString())
+
+
+@functools.cache
+def custom_operators() -> Kernels:
+    """The kernels as torch operators murho::linear, lstm, gru, summary, which the exporter keeps whole."""
+    shapes = {"linear": _linear_shape, "lstm": _lstm_shape, "gru": _gru_shape, "summary": _summary_shape}
+    made = {}
+    for name, shape in shapes.items():
+        operator = torch.library.custom_op(f"murho::{name}", getattr(kernels, name), mutates_args=())
+        operator.register_fake(shape)
+        made[name] = operator
+    return Kernels(**made)
+
+
+def _rows(x: Tensor, draws: Tensor, shared: bool) -> Any:
+    return x.shape[0] * draws.shape[0] if shared else x.shape[0]
+
+
+def _linear_shape(
+    x: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    inputs: int,
+    outputs: int,
+    bias: bool,
+    shared: bool,
+) -> Tensor:
+    return x.new_empty((_rows(x, draws, shared), *x.shape[1:-1], outputs))
+
+
+def _lstm_shape(
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    inputs: int,
+    hidden: int,
+    shared: bool,
+    state_shared: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    rows = _rows(x, draws, shared)
+    return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden)), x.new_empty((rows, hidden))
+
+
+def _gru_shape(
+    x: Tensor,
+    h: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    inputs: int,
+    hidden: int,
+    shared: bool,
+    state_shared: bool,
+) -> tuple[Tensor, Tensor]:
+    rows = _rows(x, draws, shared)
+    return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden))
+
+
+def _summary_shape(samples: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    one, ends = samples.shape[1:], (levels.shape[0], *samples.shape[1:])
+    return samples.new_empty(one), samples.new_empty(one), samples.new_empty(ends), samples.new_empty(ends)
+
+
+@functools.cache
+def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """How the exporter writes each operator: as a call of our function, integers and flags as attributes."""
+    custom_operators()
+    operator()
+    domain = values.Opset(DOMAIN, 1)
+    calls = {}
+    for name, schema in schemas().items():
+        onnx.defs.register_schema(schema)
+        calls[name] = values.Op(domain, name, op_schema=schema)
+
+    def linear(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
+        call = calls["BayesianLinear" if bias else "BayesianLinearNoBias"]
+        return call(x, draws, seed, mu, sigma, site=site, inputs=inputs, outputs=outputs, shared=int(shared))
+
+    def lstm(x, h, c, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
+        sizes = {"site": site, "inputs": inputs, "hidden": hidden}
+        return calls["BayesianLSTM"](
+            x, h, c, draws, seed, mu, sigma, **sizes, shared=int(shared), state_shared=int(state_shared)
+        )
+
+    def gru(x, h, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
+        sizes = {"site": site, "inputs": inputs, "hidden": hidden}
+        return calls["BayesianGRU"](
+            x, h, draws, seed, mu, sigma, **sizes, shared=int(shared), state_shared=int(state_shared)
+        )
+
+    def summary(samples, levels):  # type: ignore[no-untyped-def]
+        return calls["Summary"](samples, levels)
+
+    own = torch.ops.murho
+    return {
+        own.linear.default: linear,
+        own.lstm.default: lstm,
+        own.gru.default: gru,
+        own.summary.default: summary,
+        own.recurrent.default: translation,
+    }
+
+
+def _name_axes(model: onnx.ModelProto, time_axis: bool) -> None:
+    """Call the dynamic axes what they are, in place of the exporter's s77 and the like."""
+    x, draws, _, levels = model.graph.input
+    given = [(x, 0, "B"), (draws, 0, "S"), (levels, 0, "K")] + ([(x, 1, "T")] if time_axis else [])
+    names = {info.type.tensor_type.shape.dim[axis].dim_param: name for info, axis, name in given}
+    for info in (*model.graph.input, *model.graph.output):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's own deprecation notices and progress are of no use to a user of murho."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)

@@ -1,0 +1,130 @@
+"""What an artifact promises: the names of its inputs and outputs, and the card that describes it.
+
+The card is plain JSON, so that reading it needs neither torch nor ONNX Runtime.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import ArtifactError
+
+SCHEMA = 1
+GENERATOR = "pcg4d-boxmuller-1"
+INPUTS = ("x", "draws", "seed", "levels")
+OUTPUTS = ("samples", "mean", "std", "lower", "upper")
+CARD_KEY = "murho"
+DIGEST_KEY = "murho.sha256"
+MAX_DRAWS = 2**32  # the generator takes draws modulo 2^32
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Standardisation between raw units and the network's units.
+
+    The network sees (x - input_mean) / input_scale along the last axis of `x`, and its output y becomes
+    y * output_scale + output_mean along the last axis of y. A single value applies to every feature.
+    """
+
+    input_mean: tuple[float, ...] = (0.0,)
+    input_scale: tuple[float, ...] = (1.0,)
+    output_mean: tuple[float, ...] = (0.0,)
+    output_scale: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class Array:
+    """Shape, type and meaning of an input or output; None marks an axis of any length."""
+
+    axes: tuple[str, ...]
+    """Name of each axis, the batch first, for example ("batch", "time", "feature")."""
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+    names: tuple[str, ...] = ()
+    """Names along the last axis, or empty."""
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call of a Bayesian layer: where the draws' weights enter the network."""
+
+    layer: str
+    """Dotted name of the layer in the user's network."""
+    kind: str
+    """BLiTZ's class name."""
+    shapes: dict[str, tuple[int, ...]]
+    """Shape of each weight tensor, in the posterior's order."""
+    n: int
+    """Length of the posterior: random numbers per draw."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What an artifact says of itself."""
+
+    name: str
+    created: str
+    """UTC, ISO 8601."""
+    versions: dict[str, str]
+    task: str
+    input: Array
+    output: Array
+    scaling: Scaling
+    sites: tuple[Site, ...]
+    posterior_sha256: str
+    """SHA-256 over the sites' float32 μ and σ, one site after another."""
+    draws: int = 256
+    """Draws to take where a caller names none."""
+    levels: tuple[float, ...] = (0.95,)
+    seed: int = 0
+    training: dict[str, Any] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
+    generator: str = GENERATOR
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Card":
+        """Read a card. Raises ArtifactError for a newer schema or generator, or a damaged card."""
+        try:
+            data = json.loads(text)
+            schema = int(data["schema"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ArtifactError(
+                f"The artifact's card cannot be read ({error}). The file is damaged: export it again."
+            ) from None
+        if schema > SCHEMA:
+            raise ArtifactError(
+                f"The artifact has card schema {schema}; this murho reads up to {SCHEMA}. "
+                "Upgrade with: pip install --upgrade murho"
+            )
+        try:
+            data["input"] = _array(data["input"])
+            data["output"] = _array(data["output"])
+            data["scaling"] = Scaling(**{k: tuple(v) for k, v in data["scaling"].items()})
+            data["sites"] = tuple(_site(site) for site in data["sites"])
+            data["levels"] = tuple(data["levels"])
+            card = cls(**data)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ArtifactError(
+                f"The artifact's card lacks or garbles a field ({error}). The file is damaged: export it again."
+            ) from None
+        if card.generator != GENERATOR:
+            raise ArtifactError(
+                f"The artifact uses the generator {card.generator!r}; this murho knows {GENERATOR!r}. "
+                "Upgrade with: pip install --upgrade murho"
+            )
+        return card
+
+
+def _array(data: dict[str, Any]) -> Array:
+    return Array(**{**data, **{key: tuple(data[key]) for key in ("axes", "shape", "names")}})
+
+
+def _site(data: dict[str, Any]) -> Site:
+    return Site(**{**data, "shapes": {key: tuple(shape) for key, shape in data["shapes"].items()}})

@@ -1,0 +1,132 @@
+"""The two engines behind `Model`: ONNX Runtime, and TorchScript on CPU or CUDA.
+
+An engine evaluates one chunk of draws. The statistics over all draws are taken outside, so that they do not depend on
+how the draws were split.
+"""
+
+from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifact import Artifact
+from .errors import ArtifactError, InputError, MissingExtra
+
+Samples = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    name: str
+
+    def pool(self, threads: int) -> Executor | None:
+        """Threads to run chunks on, or None where one chunk at a time is best."""
+
+    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
+        """Samples [S, B, …] of draws [S] for a validated x [B, …]."""
+
+
+def open_engine(artifact: Artifact, device: str) -> Engine:
+    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N"."""
+    if artifact.format == "torchscript":
+        return TorchScriptEngine(artifact, device)
+    if device != "cpu":
+        raise InputError(
+            f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
+            'Export with to_torchscript, or use device="cpu".'
+        )
+    return OnnxEngine(artifact)
+
+
+class OnnxEngine:
+    name = "onnxruntime"
+
+    def __init__(self, artifact: Artifact) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        # Threads inside the ops hardly help at small batches; whole chunks of draws run on threads instead.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower base
+            raise ArtifactError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
+            ) from None
+        self._options = onnxruntime.RunOptions()
+        self._options.only_execute_path_to_fetches = True
+        self._levels = np.array([0.5], dtype=np.float32)
+
+    def pool(self, threads: int) -> Executor | None:
+        return ThreadPoolExecutor(threads, "murho")
+
+    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
+        feeds = {"x": x, "draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
+        result: Samples = self._session.run(["samples"], feeds, self._options)[0]
+        return result
+
+
+class TorchScriptEngine:
+    name = "torchscript"
+
+    def __init__(self, artifact: Artifact, device: str) -> None:
+        import io
+        import warnings
+
+        try:
+            import torch
+        except ImportError:
+            raise MissingExtra(
+                f'{artifact.path} is a TorchScript artifact and needs torch: pip install "murho[torchscript]"'
+            ) from None
+        self._torch = torch
+        try:
+            self._device = torch.device(device)
+        except RuntimeError:
+            raise InputError(f'device must be "cpu", "cuda" or "cuda:N", not {device!r}.') from None
+        if self._device.type == "cuda" and not torch.cuda.is_available():
+            raise InputError(
+                f"device={device!r} needs an NVIDIA GPU and a CUDA build of torch; torch {torch.__version__} sees "
+                'none. Use device="cpu".'
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
+                self._module = torch.jit.load(  # type: ignore[no-untyped-call]
+                    io.BytesIO(artifact.content), map_location=self._device
+                )
+        except RuntimeError as error:
+            raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
+
+    def pool(self, threads: int) -> Executor | None:
+        """Threads on which torch computes with one thread each: its own threads would fight over the cores.
+
+        torch keeps that number per thread, but also as the start value of threads to come; that is put back.
+        """
+        if self._device.type != "cpu":
+            return None
+        torch, started = self._torch, Barrier(threads)
+
+        def enter() -> None:
+            torch.get_num_threads()  # makes torch initialise this thread now, and not over the next line
+            torch.set_num_threads(1)
+
+        before = torch.get_num_threads()
+        pool = ThreadPoolExecutor(threads, "murho", initializer=enter)
+        list(pool.map(lambda _: started.wait(), range(threads)))
+        torch.set_num_threads(before)
+        return pool
+
+    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
+        torch = self._torch
+        with torch.inference_mode():
+            result = self._module.samples(
+                torch.from_numpy(x).to(self._device),
+                torch.from_numpy(draws).to(self._device),
+                torch.tensor(seed, dtype=torch.int64, device=self._device),
+            )
+        answer: Samples = result.cpu().numpy()
+        return answer

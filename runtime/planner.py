@@ -1,0 +1,66 @@
+"""Split the draws into chunks that fit the cache, and run them on threads.
+
+Chunks are multiples of 16 draws, padded where needed: every array inside then has whole vectors, so no element is
+computed by the slower code for a vector's rest, which may round differently. That makes any split agree bit for bit.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from math import ceil
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Card
+
+VECTOR = 16
+CACHE_BYTES = 8 * 2**20  # measured: between a core's share of L2 and of L3, where a draw costs least
+MAX_CHUNK = 1024
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
+    """About what one draw keeps in memory at once, from the sizes in the card; `steps` is the sequence's length."""
+    total = 0
+    for site in card.sites:
+        noise = 4 * site.n  # the generator holds some four arrays of the posterior's length
+        widest = max(shape[-1] for shape in site.shapes.values())
+        total = max(total, 4 * (noise + batch * (3 * widest + steps * widest // 4)))
+    return total
+
+
+def chunk_size(draws: int, draw_bytes: int, threads: int) -> int:
+    """Draws per chunk: what fits the cache, and no more than lets every thread have a chunk."""
+    fitting = max(VECTOR, min(MAX_CHUNK, CACHE_BYTES // max(1, draw_bytes)))
+    chunks = ceil(draws / threads / fitting) * threads
+    return ceil(draws / chunks / VECTOR) * VECTOR
+
+
+def run(
+    evaluate: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    draws: NDArray[np.int64],
+    chunk: int,
+    pool: Executor | None,
+) -> NDArray[np.float32]:
+    """Samples [S, B, …] of draws [S], chunk by chunk into one array; `chunk` is a multiple of 16."""
+    answer: list[NDArray[np.float32]] = []
+    lock = Lock()
+
+    def place(start: int) -> None:
+        names = draws[start : start + chunk]
+        part = evaluate(np.pad(names, (0, -len(names) % VECTOR)))[: len(names)]
+        with lock:
+            if not answer:  # only now is the shape of a sample known
+                answer.append(np.empty((len(draws), *part.shape[1:]), np.float32))
+        answer[0][start : start + len(names)] = part
+
+    starts = range(0, len(draws), chunk)
+    for _ in pool.map(place, starts) if pool and len(starts) > 1 else map(place, starts):
+        pass
+    return answer[0]

@@ -1,0 +1,79 @@
+"""The network of BLiTZ's time-series tutorial, with free sizes: Bayesian LSTM or GRU layers, then a linear head."""
+
+import math
+from typing import Any
+
+import torch
+from blitz.modules import BayesianGRU, BayesianLSTM
+from blitz.utils import variational_estimator
+from torch import nn
+
+from ..runtime.errors import InputError
+
+CELLS = {"lstm": BayesianLSTM, "gru": BayesianGRU}
+
+
+@variational_estimator
+class Forecaster(nn.Module):
+    """A window of past values in, the next `horizon` values out, all in standardised units.
+
+    float32 `[B, T, features]` → stacked Bayesian recurrent layers → hidden state of the last step →
+    `nn.Linear(hidden, horizon)` → float32 `[B, horizon]`. The head gives all steps of the horizon at once. With every
+    default this is the tutorial's network. Call `torch.manual_seed` before it to fix the initial weights.
+
+    `features`: values per time step. `hidden`: size of the hidden state. `layers`: recurrent layers on top of each
+    other. `cell`: "lstm" or "gru". `prior_pi`, `prior_sigma_1`, `prior_sigma_2`: the prior of every weight,
+    prior_pi · N(0, prior_sigma_1²) + (1 - prior_pi) · N(0, prior_sigma_2²) (Blundell et al. 2015, equation 7).
+    `posterior_rho_init`: where ρ starts; σ = softplus(ρ), so -3 means σ of about 0.05.
+
+    `config` holds these settings as plain Python values: `Forecaster(**network.config)` has the same architecture.
+    Raises InputError for a setting out of range.
+    """
+
+    def __init__(
+        self,
+        features: int = 1,
+        hidden: int = 10,
+        layers: int = 1,
+        cell: str = "lstm",
+        horizon: int = 1,
+        prior_sigma_1: float = 1.0,
+        prior_pi: float = 1.0,
+        posterior_rho_init: float = -3.0,
+        prior_sigma_2: float = 0.002,
+    ) -> None:
+        super().__init__()
+        for name, size in (("features", features), ("hidden", hidden), ("layers", layers), ("horizon", horizon)):
+            _check(type(size) is int and size >= 1, name, "a whole number of at least 1", size)
+        _check(isinstance(cell, str) and cell in CELLS, "cell", "one of " + ", ".join(map(repr, CELLS)), cell)
+        for name, sigma in (("prior_sigma_1", prior_sigma_1), ("prior_sigma_2", prior_sigma_2)):
+            _check(_finite(sigma) and sigma > 0, name, "a finite number above 0", sigma)
+        _check(_finite(prior_pi) and 0 <= prior_pi <= 1, "prior_pi", "a number from 0 to 1", prior_pi)
+        _check(_finite(posterior_rho_init), "posterior_rho_init", "a finite number", posterior_rho_init)
+
+        beliefs = {
+            "prior_sigma_1": float(prior_sigma_1),
+            "prior_pi": float(prior_pi),
+            "posterior_rho_init": float(posterior_rho_init),
+            "prior_sigma_2": float(prior_sigma_2),
+        }
+        sizes = {"features": features, "hidden": hidden, "layers": layers, "cell": cell, "horizon": horizon}
+        self.config: dict[str, Any] = {**sizes, **beliefs}
+        inputs = [features] + [hidden] * (layers - 1)
+        self.recurrent = nn.ModuleList(CELLS[cell](size, hidden, **beliefs) for size in inputs)
+        self.head = nn.Linear(hidden, horizon)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.recurrent:
+            x, _ = layer(x)  # (B, T, hidden)
+        prediction: torch.Tensor = self.head(x[:, -1, :])
+        return prediction
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(good: bool, name: str, expected: str, value: object) -> None:
+    if not good:
+        raise InputError(f"{name} must be {expected}, got {value!r}.")

@@ -1,0 +1,178 @@
+"""A checkpoint: the best weights, what they were trained on, and all that a training needs to go on where it stopped.
+
+The file holds tensors and plain Python values only, so `torch.load(path, weights_only=True)` reads it.
+"""
+
+import dataclasses
+import os
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from blitz.modules.weight_sampler import TrainableRandomDistribution
+from torch import nn
+
+from .. import models
+from ..runtime.contract import Scaling
+from ..runtime.errors import ArtifactError, InputError
+from .history import History
+
+SCHEMA = 1
+FORMAT = "murho.checkpoint"
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training after a whole epoch."""
+
+    kind: str
+    """Name of the class in `murho.models`; the dotted path of a class of the user's own."""
+    config: dict[str, Any]
+    """Arguments of that class in `murho.models`; empty for a class of the user's own."""
+    state: State
+    """Best weights so far. BLiTZ's ε buffers are left out: they are noise, or memory never written."""
+    scaling: Scaling
+    name: str
+    """Name of the series."""
+    target: str
+    features: tuple[str, ...]
+    """The further columns."""
+    window: int
+    horizon: int
+    splits: tuple[float, float, float]
+    repairs: tuple[str, ...]
+    settings: dict[str, Any]
+    """Arguments of `fit` that the weights depend on, and the digest of its data."""
+    history: History
+    current: State
+    """Weights after the last epoch."""
+    optimizer: dict[str, Any]
+    """Adam's state after the last epoch."""
+
+    def network(self) -> nn.Module:
+        """A new network of `murho.models` with the best weights, in evaluation mode, sampling.
+
+        Raises InputError where the checkpoint holds a network of the user's own: build that one, then `restore` it.
+        """
+        if self.kind not in models.__all__:
+            raise InputError(
+                f"The checkpoint holds the weights of {self.kind}, which murho cannot build. Build that network "
+                "yourself and call checkpoint.restore(network)."
+            )
+        try:
+            network: nn.Module = getattr(models, self.kind)(**self.config)
+            load_weights(network, self.state)
+        except (InputError, TypeError) as error:
+            raise ArtifactError(f"The checkpoint's weights and settings do not agree ({error}). Train again.") from None
+        return network.eval()
+
+    def restore(self, network: nn.Module) -> None:
+        """Put the best weights into `network`. Raises InputError where names or shapes differ."""
+        load_weights(network, self.state)
+
+    def summary(self) -> dict[str, Any]:
+        """What an artifact's card may say of the training, as plain JSON values."""
+        return {
+            "kind": self.kind,
+            "config": self.config,
+            "series": self.name,
+            "target": self.target,
+            "features": list(self.features),
+            "window": self.window,
+            "horizon": self.horizon,
+            "splits": list(self.splits),
+            "repairs": list(self.repairs),
+            "settings": self.settings,
+            "epochs": self.history.epochs,
+            "best_epoch": self.history.best_epoch,
+            "best_validation": self.history.best_validation,
+        }
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint: the whole file or none, an older one stays until then. Raises InputError if it cannot."""
+    path = Path(path)
+    fields = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
+    for key in ("scaling", "history"):
+        fields[key] = dataclasses.asdict(fields[key])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"The checkpoint cannot be written to {str(path)!r} ({error}). Choose a writable place."
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint, onto the CPU.
+
+    Raises InputError for a missing file, ArtifactError for one that is damaged or not a checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no checkpoint {str(path)!r}. Check the path, or train first.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of a TorchScript file before it refuses it
+            data = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums of tensors
+            damaged = archive.testzip()
+    except Exception as error:  # torch raises nearly anything for a damaged file
+        reason = str(error).split("\n")[0]
+        raise ArtifactError(f"{str(path)!r} is not a checkpoint, or is damaged ({reason}). Train again.") from None
+    if damaged:
+        raise ArtifactError(f"{str(path)!r} is damaged (checksum of {damaged}). Train again.")
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise ArtifactError(f"{str(path)!r} is not a checkpoint of murho. Give the file that training wrote.")
+    if (schema := data.pop("schema", None)) != SCHEMA:
+        raise ArtifactError(
+            f"{str(path)!r} has checkpoint schema {schema}; this murho reads {SCHEMA}. Use the murho that wrote it."
+        )
+    try:
+        data["scaling"] = Scaling(**data["scaling"])
+        data["history"] = History(**data["history"])
+        return Checkpoint(**data)
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{str(path)!r} lacks or garbles a field ({error}). Train again.") from None
+
+
+def describe(network: nn.Module) -> tuple[str, dict[str, Any]]:
+    """`kind` and `config` of a network."""
+    cls = type(network)
+    if getattr(models, cls.__name__, None) is cls:
+        return cls.__name__, dict(network.config)  # type: ignore[arg-type]
+    return f"{cls.__module__}.{cls.__qualname__}", {}
+
+
+def copy_weights(network: nn.Module) -> State:
+    """A copy on the CPU of the state_dict without BLiTZ's ε buffers."""
+    noise = _noise(network)
+    return {key: value.detach().to("cpu", copy=True) for key, value in network.state_dict().items() if key not in noise}
+
+
+def load_weights(network: nn.Module, state: State) -> None:
+    """Put a state from `copy_weights` into the network. Raises InputError where names or shapes differ."""
+    noise = {key: value for key, value in network.state_dict().items() if key in _noise(network)}
+    try:
+        network.load_state_dict({**state, **noise})
+    except RuntimeError as error:
+        raise InputError(
+            f"The checkpoint belongs to another network ({error}). Build the network that was trained."
+        ) from None
+
+
+def _noise(network: nn.Module) -> set[str]:
+    samplers = network.named_modules()
+    return {f"{name}.eps_w" for name, module in samplers if isinstance(module, TrainableRandomDistribution)}

@@ -1,0 +1,155 @@
+"""Windows for training, calibration and test, cut from a series in time order, and the scaling of the training part."""
+
+import hashlib
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..runtime.contract import Scaling
+from ..runtime.errors import InputError
+from .table import Series, check_varies
+
+VALIDATION_SHARE = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """N training examples, in time order."""
+
+    x: npt.NDArray[np.float32]
+    """`[N, window, F]`, raw units: the target, then the further columns."""
+    y: npt.NDArray[np.float32]
+    """`[N, horizon]`, the target in raw units."""
+    dates: npt.NDArray[Any]
+    """`[N]`: date, or row number, of the first predicted row."""
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A series cut into windows for training, calibration and test, and the scaling of its training part."""
+
+    name: str
+    train: Windows
+    calibration: Windows
+    test: Windows
+    scaling: Scaling
+    window: int
+    horizon: int
+    target: str
+    features: tuple[str, ...]
+    """The further columns."""
+    splits: tuple[float, float, float]
+    repairs: tuple[str, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names along the last axis of `x`."""
+        return (self.target, *self.features)
+
+
+def prepare(
+    series: Series, window: int = 21, horizon: int = 1, splits: tuple[float, float, float] = (0.6, 0.15, 0.25)
+) -> Dataset:
+    """Cut a series into windows of `window` rows that predict the `horizon` rows after them.
+
+    `splits` are the shares of rows for training, calibration and test, in time order, never shuffled. A window belongs
+    to the part in which all its predicted rows lie: its inputs may reach back into the part before, nothing reaches
+    forward, and no predicted row is in two parts.
+
+    The scaling (mean and standard deviation of each column) comes from the rows of the training part only. BLiTZ's
+    tutorial standardises over the whole series, and so lets the network see the level and spread of the test part.
+
+    Raises InputError for arguments out of range, too few rows, and a column that is constant in the training part.
+    """
+    for argument, size in (("window", window), ("horizon", horizon)):
+        if type(size) is not int or size < 1:
+            raise InputError(f"{argument} must be a whole number of at least 1, got {size!r}.")
+    if len(splits) != 3 or not all(share >= 0.01 for share in splits) or not math.isclose(sum(splits), 1, abs_tol=1e-6):
+        raise InputError(
+            "splits must be three shares of at least 0.01 that sum to 1 (train, calibration, test), "
+            f"for example (0.6, 0.15, 0.25), got {splits!r}."
+        )
+    rows = len(series.values)
+    parts = _parts(rows, window, horizon, splits)
+    if not all(parts):
+        needed = next(n for n in itertools.count(rows) if all(_parts(n, window, horizon, splits)))
+        raise InputError(
+            f"Series {series.name!r} has {rows} rows; window {window}, horizon {horizon} and splits {splits} need at "
+            f"least {needed}. Give more rows, or a shorter window or horizon."
+        )
+    training = series.values[: parts[0].stop + horizon - 1]
+    for index, column in enumerate(series.columns):
+        check_varies(training[:, index], f"In the training part ({len(training)} rows), column {column!r}")
+    # Rounded to float32 so that training and the exported graph use the very same numbers.
+    mean = tuple(training.mean(0, dtype=np.float64).astype(np.float32).tolist())
+    scale = tuple(training.std(0, dtype=np.float64).astype(np.float32).tolist())
+    train, calibration, test = (_cut(series, part, window, horizon) for part in parts)
+    return Dataset(
+        name=series.name,
+        train=train,
+        calibration=calibration,
+        test=test,
+        scaling=Scaling(mean, scale, mean[:1], scale[:1]),
+        window=window,
+        horizon=horizon,
+        target=series.target,
+        features=series.features,
+        splits=splits,
+        repairs=series.repairs,
+    )
+
+
+def standardise(windows: Windows, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """`x` and `y` of the windows in the network's units, float32, of the same shapes."""
+    mean, scale, output_mean, output_scale = (
+        np.array(values, np.float32)
+        for values in (scaling.input_mean, scaling.input_scale, scaling.output_mean, scaling.output_scale)
+    )
+    return (windows.x - mean) / scale, (windows.y - output_mean) / output_scale
+
+
+def with_validation(data: Dataset) -> tuple[Windows, Windows]:
+    """The training windows without, and only, the last 15 %; no predicted row is in both.
+
+    Raises InputError where too few windows are left to train on.
+    """
+    windows = data.train
+    kept = len(windows) - max(1, round(VALIDATION_SHARE * len(windows)))
+    first = kept - (data.horizon - 1)
+    if first < 1:
+        raise InputError(
+            f"The training part has {len(windows)} windows, too few to keep some for validation at horizon "
+            f"{data.horizon}. Give more rows, or a shorter window or horizon."
+        )
+    return (
+        Windows(windows.x[:first], windows.y[:first], windows.dates[:first]),
+        Windows(windows.x[kept:], windows.y[kept:], windows.dates[kept:]),
+    )
+
+
+def digest(data: Dataset) -> str:
+    """SHA-256, as hexadecimal text, of the training windows, their columns and their scaling."""
+    sha256 = hashlib.sha256(repr((data.scaling, data.columns, data.window, data.horizon)).encode())
+    for array in (data.train.x, data.train.y):
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
+
+
+def _parts(rows: int, window: int, horizon: int, splits: tuple[float, float, float]) -> list[range]:
+    """The first predicted rows of each part's windows."""
+    edges = [0, round(rows * splits[0]), round(rows * (splits[0] + splits[1])), rows]
+    return [range(max(start, window), stop - horizon + 1) for start, stop in itertools.pairwise(edges)]
+
+
+def _cut(series: Series, first: range, window: int, horizon: int) -> Windows:
+    rows = np.array(first)
+    x = series.values[rows[:, None] + np.arange(-window, 0)]  # (N, window, F)
+    y = series.values[rows[:, None] + np.arange(horizon), 0]  # (N, horizon)
+    return Windows(x, y, series.dates[rows])

@@ -1,0 +1,296 @@
+"""Train a BLiTZ network on windows: Adam on the ELBO, early stopping, checkpoints that resume to the same result."""
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..runtime.contract import Scaling
+from ..runtime.errors import InputError, MurhoError
+from .checkpoint import Checkpoint, State, copy_weights, describe, load_checkpoint, load_weights, save_checkpoint
+from .data import Dataset, Windows, digest, standardise, with_validation
+from .elbo import Criterion, elbo_backward, predict, sampled_layers, sampled_loss
+from .history import History
+from .progress import EpochBar
+
+VALIDATION_SAMPLES = 8
+
+
+def fit(
+    network: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int = 120,
+    batch_size: int = 128,
+    samples: int = 3,
+    learning_rate: float = 0.01,
+    patience: int = 40,
+    complexity_weight: float | None = None,
+    criterion: Criterion | None = None,
+    seed: int = 0,
+    threads: int = 1,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    progress: bool = True,
+) -> History:
+    """Train `network` on the training part of `data`; at the end it has the weights of the best epoch.
+
+    `network`: any torch module with BLiTZ layers, wrapped by `variational_estimator` or not, that maps standardised
+    float32 `[B, window, F]` to `[B, horizon]`, or to an (output, state) pair. It is trained where its weights are, and
+    left in evaluation mode, still sampling. Frozen layers stay as they are.
+
+    The loss of a batch is (1/K) Σ_k [criterion + KL_k · `complexity_weight`] over K = `samples` weight samples, in
+    standardised units; `criterion` is the mean squared error and `complexity_weight` 1/N for N training windows unless
+    given. Batches of `batch_size` windows are drawn in a new order in each epoch.
+
+    The last 15 % of the training windows are kept out for validation, so that the calibration part stays unseen. The
+    validation loss is the criterion over sampled weights, as a prediction draws them: a frozen BLiTZ layer may compute
+    with stale means. The samples are the same in every epoch, so that epochs differ by their weights alone. Training
+    stops after `epochs`, or after `patience` epochs without a better validation loss.
+
+    `checkpoint`: file to write after every epoch; an older one is replaced. `resume=True` goes on from it, to the same
+    result bit for bit as without the break, if everything but `epochs` and `patience` is as it was. Ctrl-C ends the
+    training early: the network has the best weights of all whole epochs, the checkpoint too, and the returned
+    `History.interrupted` is True. Interrupted before the end of the first epoch, the network has its initial weights,
+    `best_epoch` is 0 and no checkpoint is written.
+
+    `threads`: torch threads on the CPU while training. The operations of a small network are too short to share: more
+    threads gain nothing, and on a busy machine they wait for each other and take many times as long.
+
+    The same `seed`, network, settings and machine give the same result bit for bit on the CPU. All randomness comes
+    from torch's generators, reseeded for each epoch from `seed` and the epoch's number; their state outside is left as
+    it was, and no other generator is touched.
+
+    Raises InputError for arguments that do not fit, MurhoError where the loss is no longer finite (the network then has
+    the best weights so far), ArtifactError for a damaged checkpoint.
+    """
+    sizes = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "samples": samples,
+        "patience": patience,
+        "threads": threads,
+    }
+    _check_arguments(network, sizes, learning_rate, complexity_weight, seed)
+    _check_checkpoint(checkpoint, resume)
+    device = next(network.parameters()).device
+    training, validation = (_tensors(part, data.scaling, device) for part in with_validation(data))
+    settings = {
+        "batch_size": batch_size,
+        "samples": samples,
+        "learning_rate": float(learning_rate),
+        "complexity_weight": 1 / len(training[0]) if complexity_weight is None else float(complexity_weight),
+        "seed": seed,
+        "threads": threads,
+        "data_sha256": digest(data),
+    }
+    criterion_or_default = criterion or nn.functional.mse_loss
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    run = _Run(History(), copy_weights(network), copy_weights(network), copy.deepcopy(optimizer.state_dict()))
+
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), _threads(threads):
+        _check_output(network, training, same_shape=criterion is None)
+        if checkpoint is not None and resume:
+            run = _resumed(load_checkpoint(checkpoint), settings)
+            load_weights(network, run.current)
+            optimizer.load_state_dict(run.optimizer)
+        bar = EpochBar(epochs, run.history, visible=progress)
+        started = time.perf_counter() - run.history.seconds
+        try:
+            with bar:
+                while run.history.epochs < epochs and run.history.waited < patience:
+                    losses = _epoch(network, optimizer, training, validation, criterion_or_default, settings, run)
+                    run = _advanced(run, network, optimizer, losses, time.perf_counter() - started)
+                    bar.show(run.history)
+                    if checkpoint is not None:
+                        save_checkpoint(checkpoint, _checkpoint(network, data, settings, run))
+        except KeyboardInterrupt:
+            run = dataclasses.replace(run, history=dataclasses.replace(run.history, interrupted=True))
+            if checkpoint is not None and run.history.epochs:
+                save_checkpoint(checkpoint, _checkpoint(network, data, settings, run))
+        finally:
+            load_weights(network, run.best)
+            optimizer.zero_grad()
+            network.eval()
+    return run.history
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Where a training stands after a whole epoch; replaced, never changed, so that an interrupt leaves it whole."""
+
+    history: History
+    best: State
+    current: State
+    optimizer: dict[str, Any]
+
+
+def _epoch(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    training: tuple[torch.Tensor, torch.Tensor],
+    validation: tuple[torch.Tensor, torch.Tensor],
+    criterion: Criterion,
+    settings: dict[str, Any],
+    run: _Run,
+) -> tuple[float, float, float]:
+    """Train for one epoch; its mean likelihood and complexity, and the validation loss after it."""
+    x, y = training
+    epoch = run.history.epochs + 1
+    _reseed(x.device, settings["seed"], epoch)
+    network.train()
+    likelihood = complexity = 0.0
+    for rows in torch.split(torch.randperm(len(x)), settings["batch_size"]):
+        batch = rows.to(x.device)
+        optimizer.zero_grad()
+        parts = elbo_backward(
+            network, x[batch], y[batch], criterion, settings["samples"], settings["complexity_weight"]
+        )
+        _check_finite(sum(parts), "training", epoch)
+        optimizer.step()
+        likelihood += parts[0] * len(rows) / len(x)
+        complexity += parts[1] * len(rows) / len(x)
+    _reseed(x.device, settings["seed"], 0)
+    network.eval()
+    loss = sampled_loss(network, *validation, criterion, VALIDATION_SAMPLES, batch_size=1024)
+    _check_finite(loss, "validation", epoch)
+    return likelihood, complexity, loss
+
+
+def _advanced(
+    run: _Run, network: nn.Module, optimizer: torch.optim.Optimizer, losses: tuple[float, float, float], seconds: float
+) -> _Run:
+    likelihood, complexity, validation = losses
+    old = run.history
+    better = validation < old.best_validation
+    history = History(
+        likelihood=(*old.likelihood, likelihood),
+        complexity=(*old.complexity, complexity),
+        validation=(*old.validation, validation),
+        best_epoch=old.epochs + 1 if better else old.best_epoch,
+        seconds=seconds,
+    )
+    current = copy_weights(network)
+    return _Run(history, current if better else run.best, current, copy.deepcopy(optimizer.state_dict()))
+
+
+def _checkpoint(network: nn.Module, data: Dataset, settings: dict[str, Any], run: _Run) -> Checkpoint:
+    kind, config = describe(network)
+    return Checkpoint(
+        kind=kind,
+        config=config,
+        state=run.best,
+        scaling=data.scaling,
+        name=data.name,
+        target=data.target,
+        features=data.features,
+        window=data.window,
+        horizon=data.horizon,
+        splits=data.splits,
+        repairs=data.repairs,
+        settings=settings,
+        history=run.history,
+        current=run.current,
+        optimizer=run.optimizer,
+    )
+
+
+def _resumed(checkpoint: Checkpoint, settings: dict[str, Any]) -> _Run:
+    for key, wanted in settings.items():
+        if (was := checkpoint.settings.get(key)) != wanted:
+            raise InputError(
+                f"The checkpoint was trained with {key}={was!r}, now it is {wanted!r}. Resume with the same data and "
+                "settings, or start anew without resume."
+            )
+    history = dataclasses.replace(checkpoint.history, interrupted=False)
+    return _Run(history, checkpoint.state, checkpoint.current, checkpoint.optimizer)
+
+
+def _tensors(windows: Windows, scaling: Scaling, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = standardise(windows, scaling)
+    return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _reseed(device: torch.device, seed: int, epoch: int) -> None:
+    number = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0]) >> 1
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
+
+
+def _check_arguments(
+    network: nn.Module, sizes: dict[str, int], learning_rate: float, complexity_weight: float | None, seed: int
+) -> None:
+    for name, size in sizes.items():
+        if type(size) is not int or size < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {size!r}.")
+    if not (learning_rate > 0 and math.isfinite(learning_rate)):
+        raise InputError(f"learning_rate must be a finite number above 0, got {learning_rate!r}.")
+    if complexity_weight is not None and not (complexity_weight >= 0 and math.isfinite(complexity_weight)):
+        raise InputError(f"complexity_weight must be a finite number of at least 0, got {complexity_weight!r}.")
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    if not sampled_layers(network):
+        raise InputError(
+            f"{type(network).__name__} has no BLiTZ layer that samples. Use layers of blitz.modules, and do not freeze "
+            "them all."
+        )
+
+
+def _check_checkpoint(checkpoint: str | Path | None, resume: bool) -> None:
+    if checkpoint is None:
+        if resume:
+            raise InputError("resume=True needs the checkpoint to go on from. Give checkpoint=PATH.")
+        return
+    path = Path(checkpoint)
+    if not path.parent.is_dir():
+        raise InputError(f"There is no folder {str(path.parent)!r} for the checkpoint. Make it first.")
+    if path.is_dir():
+        raise InputError(f"The checkpoint {str(path)!r} is a folder. Give the name of a file.")
+
+
+def _check_output(network: nn.Module, training: tuple[torch.Tensor, torch.Tensor], same_shape: bool) -> None:
+    x, y = training[0][:1], training[1][:1]
+    network.eval()
+    try:
+        with torch.no_grad():
+            prediction = predict(network, x)
+    except RuntimeError as error:
+        raise InputError(
+            f"The network cannot take an input of shape {list(x.shape)} ({error}). Its features must be the target and "
+            "the further columns."
+        ) from None
+    if same_shape and prediction.shape != y.shape:
+        raise InputError(
+            f"The network gives shape {list(prediction.shape)} for one window, expected {list(y.shape)}. "
+            "Build it for the horizon of the data."
+        )
+
+
+def _check_finite(loss: float, part: str, epoch: int) -> None:
+    if not math.isfinite(loss):
+        raise MurhoError(
+            f"The {part} loss became {loss} in epoch {epoch}. The network has the best weights from before. Lower the "
+            "learning rate, or look for extreme values in the data."
+        )

@@ -50,6 +50,7 @@ class MonteCarloNetwork(nn.Module):
         self.per_draw = per_draw
         for name in ("input_mean", "input_scale", "output_mean", "output_scale"):
             self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=torch.float32))
+        self.relative = scaling.relative
         self.scaled_input = scaling.input_mean != (0.0,) or scaling.input_scale != (1.0,)
         self.scaled_output = scaling.output_mean != (0.0,) or scaling.output_scale != (1.0,)
 
@@ -57,6 +58,9 @@ class MonteCarloNetwork(nn.Module):
         """Samples [S, B, …] alone."""
         count, batch = draws.shape[0], x.shape[0]
         self.folding.begin(draws, seed, batch)
+        last = x[:, -1] if self.relative else None
+        if last is not None:
+            x = x - last.unsqueeze(1)
         if self.scaled_input:
             x = (x - self.input_mean) / self.input_scale
         if self.per_draw:
@@ -64,7 +68,8 @@ class MonteCarloNetwork(nn.Module):
         y = first_output(self.network(x))
         if self.scaled_output:
             y = y * self.output_scale + self.output_mean
-        return y.reshape(count, batch, *y.shape[1:])
+        y = y.reshape(count, batch, *y.shape[1:])
+        return y if last is None else y + last[:, :1]
 
     def forward(
         self, x: Tensor, draws: Tensor, seed: Tensor, levels: Tensor

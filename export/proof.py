@@ -1,23 +1,20 @@
 """The proof that a finished file says what BLiTZ says: exactly for equal noise, in law for free noise, and alive."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-from ..runtime.contract import Scaling
 from ..runtime.engines import Engine
 from ..runtime.errors import ExportError
 from .generator import normals
-from .layers import SiteRecord
-from .montecarlo import repeat_rows
-from .posterior import Posterior
+from .montecarlo import PLAIN, MonteCarloNetwork
 from .reference import free_samples, generator_noise, given_samples
+from .subject import Subject
 
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
 LAW_DRAWS = 1000
@@ -26,56 +23,22 @@ LAW_LEVEL = 1e-6  # an export fails by chance once in a million; σ off by a thi
 SEED = 20240229
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A network and everything that its proof needs to know."""
-
-    network: nn.Module
-    posteriors: dict[str, Posterior]
-    sites: list[SiteRecord]
-    scaling: Scaling
-    example: Tensor
-    """[B, …], raw units."""
-    time_axis: bool
-
-    def scaled(self, x: Tensor) -> Tensor:
-        """Raw inputs as the network sees them, rounded as the artifact rounds them."""
-        if not x.is_floating_point():
-            return x
-        return (x - torch.tensor(self.scaling.input_mean)) / torch.tensor(self.scaling.input_scale)
-
-    def raw(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        raw: NDArray[np.float64] = y * np.asarray(self.scaling.output_scale) + np.asarray(self.scaling.output_mean)
-        return raw
-
-    def inputs(self, batch: int, steps: int | None = None) -> Tensor:
-        """Rows like the example's, none equal to it: raw units [batch, …], `steps` long where time is free."""
-        x = repeat_rows(self.example, batch)
-        if steps is not None and self.time_axis:
-            x = x[:, torch.arange(steps) % x.shape[1]]
-        if not x.is_floating_point():
-            return x
-        spread = self.example.std() if self.example.numel() > 1 else torch.tensor(1.0)
-        generator = torch.Generator().manual_seed(SEED + batch)
-        return x + 0.1 * spread * torch.randn(x.shape, generator=generator)
-
-
 def prove(subject: Subject, engine: Engine) -> dict[str, Any]:
     """Compare a finished file with BLiTZ and return the report. Raises ExportError where they differ."""
     report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
     return {"passed": True, "engine": engine.name, **report}
 
 
-def relative_error(got: NDArray[Any], want: NDArray[Any], scaling: Scaling) -> tuple[float, float]:
-    """(error, allowed) of raw samples against network outputs of the same shape, relative to the largest output.
+def relative_error(got: NDArray[Any], raw: NDArray[Any], want: NDArray[Any], scale: ArrayLike) -> tuple[float, float]:
+    """(error, allowed) of samples `got` against the same in float64, relative to the largest network output.
+
+    `want` are the network's outputs, `raw` the same in raw units, `scale` the raw units of one network unit.
 
     Compared in the network's units, where an offset cannot hide an error. Allowed are 1e-5, and what float32 must lose
     by storing the value in raw units: half a spacing at each of two steps.
     """
-    scale, mean = np.asarray(scaling.output_scale), np.asarray(scaling.output_mean)
-    raw = want * scale + mean
     largest = np.abs(want).max(initial=np.finfo(np.float32).tiny)
-    error = (np.abs(got.astype(np.float64) - raw) / scale).max() / largest
+    error = (np.abs(got.astype(np.float64) - raw) / np.asarray(scale)).max() / largest
     spacing = float(np.spacing(np.float32(np.abs(raw).max(initial=0))) / np.min(scale) / largest)
     return float(error) if np.isfinite(error) else float("inf"), TOLERANCE + spacing
 
@@ -89,7 +52,8 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
         got = engine.samples(x.numpy(), names, SEED)
         want = given_samples(subject.network, subject.posteriors, subject.scaled(x), names, generator_noise(SEED))
         same_shape = got.shape == want.shape
-        error, allowed = relative_error(got, want, subject.scaling) if same_shape else (float("inf"), TOLERANCE)
+        raw, scale = subject.raw(want, x), subject.scaling.output_scale
+        error, allowed = relative_error(got, raw, want, scale) if same_shape else (float("inf"), TOLERANCE)
         if error > allowed:
             raise ExportError(
                 f"The exported file disagrees with BLiTZ at equal noise by {error:.2g} of the largest value (allowed: "
@@ -110,7 +74,9 @@ def law(
     """
     x = subject.inputs(min(values, max(2, len(subject.example))))
     ours = engine.samples(x.numpy(), np.arange(draws, dtype=np.int64), SEED).reshape(draws, -1)[:, :values]
-    theirs = subject.raw(free_samples(subject.network, subject.scaled(x), draws, SEED)).reshape(draws, -1)[:, :values]
+    theirs = subject.raw(free_samples(subject.network, subject.scaled(x), draws, SEED), x).reshape(draws, -1)[
+        :, :values
+    ]
     return compare_laws(ours, theirs, level)
 
 
@@ -154,11 +120,9 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
 
 def _locate(subject: Subject) -> str:
     """Which module is the first to differ between BLiTZ and the folded network, in words."""
-    from .montecarlo import PLAIN, MonteCarloNetwork
-
     batch, draws = 3, [0, 1]
     x = subject.inputs(batch)
-    folded = MonteCarloNetwork(subject.network, subject.posteriors, subject.scaling, PLAIN)
+    folded = MonteCarloNetwork(subject.network, subject.posteriors, subject.scaling, PLAIN, subject.per_draw)
     with _recorded(folded.network) as ours:
         folded.samples(x, torch.tensor(draws), torch.tensor(SEED))
     with _recorded(subject.network) as theirs:

@@ -19,10 +19,11 @@ from ..runtime.errors import ExportError, InputError
 from . import onnx_file, torchscript_file
 from .functions import OPSET
 from .layers import Kernels
-from .montecarlo import MonteCarloNetwork, repeat_rows, trial_run
-from .posterior import bayesian_layers, posterior_sha256, read_posterior
-from .proof import Subject, prove
+from .montecarlo import MonteCarloNetwork, repeat_rows
+from .posterior import posterior_sha256
+from .proof import prove
 from .reference import free_samples
+from .subject import Subject, examine
 
 
 def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: ArrayLike | Tensor, **about: Any) -> Card:
@@ -65,7 +66,7 @@ def verify(
     """
     artifact = read(path)
     x = _example_like(artifact.card) if example is None else _as_batch(example)
-    subject, _ = _subject(network, x, artifact.card.scaling)
+    subject = examine(network, x, artifact.card.scaling)
     digest = posterior_sha256(list(subject.posteriors.values()))
     if digest != artifact.card.posterior_sha256:
         raise ExportError(
@@ -98,7 +99,7 @@ def _export(
         raise InputError(f"The folder {path.parent} does not exist. Make it first.")
     scaling = scaling or Scaling()
     x = _as_batch(example)
-    subject, per_draw = _subject(network, x, scaling)
+    subject = examine(network, x, scaling)
     shape, axes = _output_shape(subject)
     card = Card(
         name=name or path.stem,
@@ -122,7 +123,7 @@ def _export(
         seed=seed,
         training={**(training or {}), "dropout": "off"} if _has_dropout(network) else training or {},
     )
-    write = _build(subject, per_draw, format)
+    write = _build(subject, format)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
     try:
         write(card, temporary)
@@ -135,32 +136,13 @@ def _export(
     return card
 
 
-def _subject(network: nn.Module, x: Tensor, scaling: Scaling) -> tuple[Subject, bool]:
-    """Everything about a network that exporting and proving need, and whether x must be repeated per draw."""
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    layers = bayesian_layers(network)
-    if not layers:
-        raise ExportError(
-            "The network has no BLiTZ layer, so there is nothing to sample. Use torch.onnx for a deterministic network."
-        )
-    if all(layer.freeze for layer in layers.values()):
-        raise ExportError(
-            "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
-        )
-    posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
-    per_draw, sites = trial_run(network, posteriors, scaling, x)
-    if not sites:
-        raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
-    subject = Subject(network, posteriors, sites, scaling, x, time_axis=False)
-    return Subject(**{**vars(subject), "time_axis": _time_is_free(subject)}), per_draw
-
-
-def _build(subject: Subject, per_draw: bool, format: str) -> Callable[[Card | None, Path], None]:
+def _build(subject: Subject, format: str) -> Callable[[Card | None, Path], None]:
     """Build the file's content and return what writes it with a card."""
 
     def folded(kernels: Kernels) -> MonteCarloNetwork:
-        return MonteCarloNetwork(subject.network, subject.posteriors, subject.scaling, kernels, per_draw, subject.sites)
+        return MonteCarloNetwork(
+            subject.network, subject.posteriors, subject.scaling, kernels, subject.per_draw, subject.sites
+        )
 
     x = repeat_rows(subject.example, 3)
     if subject.time_axis and x.shape[1] < 2:  # torch.export takes an axis of length 1 for a fixed one
@@ -177,18 +159,6 @@ def _build(subject: Subject, per_draw: bool, format: str) -> Callable[[Card | No
             f"torch could not trace the network to {format} ({type(error).__name__}: {reason[0] if reason else ''}). "
             "A forward that branches on values, or turns a size into a number with int() or .item(), cannot be traced."
         ) from error
-
-
-def _time_is_free(subject: Subject) -> bool:
-    """Whether BLiTZ's network takes a sequence of another length: then the artifact does too."""
-    if subject.example.dim() != 3:
-        return False
-    x = subject.scaled(subject.example)
-    try:
-        free_samples(subject.network, torch.cat([x, x[:, :1]], dim=1), 1, seed=0)
-    except Exception:  # whatever the user's forward raises; it reads sequences of one length only
-        return False
-    return True
 
 
 def _input_array(subject: Subject, names: tuple[str, ...], unit: str) -> Array:

@@ -25,12 +25,17 @@ class Scaling:
 
     The network sees (x - input_mean) / input_scale along the last axis of `x`, and its output y becomes
     y * output_scale + output_mean along the last axis of y. A single value applies to every feature.
+
+    With `relative`, values are taken relative to the window's last row, which lets a network follow a series that
+    drifts out of the range it was trained on: the network sees (x - x[:, -1:] - input_mean) / input_scale, and
+    x[:, -1, :1], the last value of the first feature, is added to its output.
     """
 
     input_mean: tuple[float, ...] = (0.0,)
     input_scale: tuple[float, ...] = (1.0,)
     output_mean: tuple[float, ...] = (0.0,)
     output_scale: tuple[float, ...] = (1.0,)
+    relative: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Card:
         try:
             data["input"] = _array(data["input"])
             data["output"] = _array(data["output"])
-            data["scaling"] = Scaling(**{k: tuple(v) for k, v in data["scaling"].items()})
+            data["scaling"] = _scaling(data["scaling"])
             data["sites"] = tuple(_site(site) for site in data["sites"])
             data["levels"] = tuple(data["levels"])
             card = cls(**data)
@@ -124,6 +129,11 @@ class Card:
 
 def _array(data: dict[str, Any]) -> Array:
     return Array(**{**data, **{key: tuple(data[key]) for key in ("axes", "shape", "names")}})
+
+
+def _scaling(data: dict[str, Any]) -> Scaling:
+    relative = bool(data.pop("relative", False))
+    return Scaling(**{key: tuple(value) for key, value in data.items()}, relative=relative)
 
 
 def _site(data: dict[str, Any]) -> Site:

@@ -42,9 +42,12 @@ class Model:
 
     card: Card
     """What the artifact says of itself."""
+    engine: str
+    """What evaluates it: "onnxruntime" or "torchscript"."""
 
     def __init__(self, card: Card, engine: Engine, threads: int) -> None:
         self.card = card
+        self.engine = engine.name
         self._engine = engine
         self._threads = threads
 
@@ -53,7 +56,7 @@ class Model:
             axis if size is None else f"{axis}={size}"
             for axis, size in zip(self.card.input.axes, self.card.input.shape, strict=True)
         )
-        return f"<murho.Model {self.card.name!r}: x [{axes}], {len(self.card.sites)} sites, {self._engine.name}>"
+        return f"<murho.Model {self.card.name!r}: x [{axes}], {len(self.card.sites)} sites, {self.engine}>"
 
     def predict(
         self,
@@ -69,15 +72,25 @@ class Model:
         the nominal coverage of the central interval, or several. What is not given comes from the card.
 
         A DataFrame `x` gives a DataFrame. Its columns are the features by name; where the network reads windows of a
-        sequence, every run of `card.input.shape[1]` rows is a window, and the answer's index is the window's last row.
+        sequence, every run of that many rows is a window, and the answer's index is the window's last row.
 
         Raises InputError for an argument of the wrong shape, type or value.
         """
-        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
         if type(x).__module__.partition(".")[0] == "pandas":
             batch, index = self._from_frame(x)
-            return self._predict(batch, names, nominal, key).to_frame(index)
-        return self._predict(self._input(x), names, nominal, key)
+            return self.intervals(batch, draws, level, seed).to_frame(index)
+        return self.intervals(x, draws, level, seed)
+
+    def intervals(
+        self,
+        x: ArrayLike,
+        draws: int | ArrayLike | None = None,
+        level: float | Sequence[float] | None = None,
+        seed: int | None = None,
+    ) -> Intervals:
+        """`predict` for arrays alone, which a type checker knows to give Intervals."""
+        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
+        return summarise(self._samples(self._input(x), names, key), nominal, names, key)
 
     def samples(
         self, x: ArrayLike, draws: int | ArrayLike | None = None, seed: int | None = None, chunk: int | None = None
@@ -118,11 +131,6 @@ class Model:
             mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
             window = np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1)
         return summarise(np.concatenate(path, axis=2), nominal, names, key)
-
-    def _predict(
-        self, x: NDArray[Any], draws: NDArray[np.int64], level: float | tuple[float, ...], seed: int
-    ) -> Intervals:
-        return summarise(self._samples(x, draws, seed), level, draws, seed)
 
     def _samples(
         self, x: NDArray[Any], draws: NDArray[np.int64], seed: int, chunk: int | None = None

@@ -55,7 +55,11 @@ class Dataset:
 
 
 def prepare(
-    series: Series, window: int = 21, horizon: int = 1, splits: tuple[float, float, float] = (0.6, 0.15, 0.25)
+    series: Series,
+    window: int = 21,
+    horizon: int = 1,
+    splits: tuple[float, float, float] = (0.6, 0.15, 0.25),
+    relative: bool = False,
 ) -> Dataset:
     """Cut a series into windows of `window` rows that predict the `horizon` rows after them.
 
@@ -65,6 +69,9 @@ def prepare(
 
     The scaling (mean and standard deviation of each column) comes from the rows of the training part only. BLiTZ's
     tutorial standardises over the whole series, and so lets the network see the level and spread of the test part.
+
+    With `relative`, the network sees and predicts the difference from the window's last row in place of that from the
+    mean, so that it can follow a series that drifts out of the training part's range, as prices do.
 
     Raises InputError for arguments out of range, too few rows, and a column that is constant in the training part.
     """
@@ -90,13 +97,15 @@ def prepare(
     # Rounded to float32 so that training and the exported graph use the very same numbers.
     mean = tuple(training.mean(0, dtype=np.float64).astype(np.float32).tolist())
     scale = tuple(training.std(0, dtype=np.float64).astype(np.float32).tolist())
+    if relative:
+        mean = (0.0,) * len(mean)
     train, calibration, test = (_cut(series, part, window, horizon) for part in parts)
     return Dataset(
         name=series.name,
         train=train,
         calibration=calibration,
         test=test,
-        scaling=Scaling(mean, scale, mean[:1], scale[:1]),
+        scaling=Scaling(mean, scale, mean[:1], scale[:1], relative),
         window=window,
         horizon=horizon,
         target=series.target,
@@ -112,7 +121,11 @@ def standardise(windows: Windows, scaling: Scaling) -> tuple[npt.NDArray[np.floa
         np.array(values, np.float32)
         for values in (scaling.input_mean, scaling.input_scale, scaling.output_mean, scaling.output_scale)
     )
-    return (windows.x - mean) / scale, (windows.y - output_mean) / output_scale
+    x, y = windows.x, windows.y
+    if scaling.relative:
+        last = x[:, -1]
+        x, y = x - last[:, np.newaxis], y - last[:, :1]
+    return (x - mean) / scale, (y - output_mean) / output_scale
 
 
 def with_validation(data: Dataset) -> tuple[Windows, Windows]:

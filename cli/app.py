@@ -1,0 +1,172 @@
+"""The commands of `murho` and their options. What they do stands in other modules, imported when asked for."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from .entry import extra
+
+app = typer.Typer(
+    help="Fast, seeded prediction intervals from Bayesian networks trained with BLiTZ.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), oldest row first or with a date column.")]
+Artifact = Annotated[Path, typer.Argument(help="An artifact: .onnx, or .pt for TorchScript.", show_default=False)]
+CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
+Features = Annotated[
+    list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
+]
+Epochs = Annotated[int, typer.Option(min=1, help="Most passes over the training part.")]
+Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file too.")]
+Relative = Annotated[
+    bool,
+    typer.Option(
+        "--relative/--absolute",
+        help="Show the network values relative to the window's last one, or as they are (as the BLiTZ tutorial does).",
+    ),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"murho {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    csv: Annotated[
+        Path | None, typer.Option(help="A CSV file of your own, in place of the built-in IBM prices.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict; needed with --csv.")] = None,
+    feature: Features = [],  # noqa: B006 - typer copies it
+    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo-output"),
+    epochs: Epochs = 120,
+    draws: Annotated[int, typer.Option(min=2, help="Weight draws per interval.")] = 256,
+    relative: Relative = True,
+    seed: Seed = 0,
+) -> None:
+    """Do the whole job: train, export, verify, predict, and show the result. A minute or two on 2 cores."""
+    if (csv is None) != (target is None):
+        raise typer.BadParameter("--csv and --target go together.")
+    extra(".demo", "train").run(
+        csv=csv, target=target, features=feature, out=out, epochs=epochs, draws=draws, relative=relative, seed=seed
+    )
+
+
+@app.command()
+def train(
+    csv: Csv,
+    target: Annotated[str, typer.Option(help="The column to predict.")],
+    feature: Features = [],  # noqa: B006 - typer copies it
+    date: Annotated[str | None, typer.Option(help="The date column, if murho should not look for it.")] = None,
+    out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.pt"),
+    window: Annotated[int, typer.Option(min=1, help="Rows that the network reads.")] = 21,
+    horizon: Annotated[int, typer.Option(min=1, help="Rows that it predicts at once.")] = 1,
+    cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
+    hidden: Annotated[int, typer.Option(min=1, help="Hidden units of a layer.")] = 10,
+    layers: Annotated[int, typer.Option(min=1, help="Stacked recurrent layers.")] = 1,
+    relative: Relative = False,
+    epochs: Epochs = 120,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows in a training step.")] = 128,
+    samples: Annotated[int, typer.Option(min=1, help="Weight samples in a training step.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Adam's step size.")] = 0.01,
+    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better validation loss before it stops.")] = 40,
+    seed: Seed = 0,
+    resume: Annotated[bool, typer.Option(help="Go on from the checkpoint, to the same result as in one go.")] = False,
+) -> None:
+    """Train a Bayesian LSTM or GRU on a series and keep its best weights as a checkpoint."""
+    extra(".tasks", "train").train(
+        csv=csv,
+        target=target,
+        features=feature,
+        date=date,
+        out=out,
+        window=window,
+        horizon=horizon,
+        relative=relative,
+        network={"cell": cell, "hidden": hidden, "layers": layers},
+        settings={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "samples": samples,
+            "learning_rate": learning_rate,
+            "patience": patience,
+            "seed": seed,
+            "resume": resume,
+        },
+    )
+
+
+@app.command()
+def export(
+    checkpoint: CheckpointFile,
+    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx and .pt choose the format.")],
+) -> None:
+    """Export a checkpoint to artifacts, and prove each against BLiTZ before it is put in place."""
+    extra(".tasks", "train").export(checkpoint, out)
+
+
+@app.command()
+def predict(
+    artifact: Artifact,
+    csv: Csv,
+    date: Annotated[str | None, typer.Option(help="Sort by this column and keep it as the index.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write; without it the rows are printed.")] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=2, help="Weight draws; the artifact's own default if not given.")
+    ] = None,
+    level: Annotated[list[float], typer.Option(help="Nominal coverage, such as 0.95; may be repeated.")] = [],  # noqa: B006
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal results.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, or cuda for a TorchScript artifact.")] = "cpu",
+) -> None:
+    """Prediction intervals for every window of a CSV file, without torch."""
+    extra(".tables", "cli").predict(
+        artifact, csv, date=date, out=out, draws=draws, levels=level, seed=seed, device=device
+    )
+
+
+@app.command()
+def verify(artifact: Artifact, checkpoint: CheckpointFile, json: Json = None) -> None:
+    """Repeat an artifact's proof against the BLiTZ network in a checkpoint, and print the report."""
+    extra(".tasks", "train").verify(artifact, checkpoint, json)
+
+
+@app.command()
+def info(
+    artifact: Artifact, json: Annotated[bool, typer.Option("--json", help="Print the card as JSON.")] = False
+) -> None:
+    """Show what an artifact says of itself: inputs, outputs, layers, training and proof."""
+    extra(".tables", "cli").info(artifact, as_json=json)
+
+
+@app.command()
+def bench(
+    artifact: Annotated[list[Path], typer.Argument(help="Artifacts of one network.", show_default=False)],
+    against: Annotated[
+        Path | None, typer.Option(help="The checkpoint they were made from: times BLiTZ's own loop too.")
+    ] = None,
+    batch: Annotated[list[int], typer.Option(min=1, help="Rows in a call; may be repeated.")] = [1, 64],  # noqa: B006
+    draws: Annotated[list[int], typer.Option(min=2, help="Weight draws; may be repeated.")] = [100, 1000],  # noqa: B006
+    rounds: Annotated[int, typer.Option(min=1, help="Timed calls of each system; BLiTZ's loop gets a third.")] = 15,
+    json: Json = None,
+) -> None:
+    """Time artifacts against each other and against BLiTZ's own loop, side by side, and check every result."""
+    module: Any = extra(".bench", "cli" if against is None else "train")
+    module.run(artifact, against=against, batches=batch, draw_counts=draws, rounds=rounds, json_path=json)

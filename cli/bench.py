@@ -1,0 +1,169 @@
+"""Time artifacts and BLiTZ's own loop side by side in one run, and check every result that was timed."""
+
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import Progress
+from rich.table import Table
+
+from .. import Intervals, Model, MurhoError, load
+from ..runtime.contract import Card
+from ..runtime.errors import InputError
+from ..runtime.planner import cores
+from .entry import extra
+from .tables import console, write_json
+
+System = Callable[[NDArray[np.float32], int], Intervals]
+
+LOOP = "BLiTZ loop"
+LEVEL = 0.95
+TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
+
+
+def run(
+    artifacts: list[Path],
+    *,
+    against: Path | None,
+    batches: list[int],
+    draw_counts: list[int],
+    rounds: int,
+    json_path: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Print the table, write the JSON, and return its rows, one per system and shape; times in milliseconds.
+
+    Raises MurhoError where a timed result is wrong.
+    """
+    models = [load(path) for path in artifacts]
+    card = models[0].card
+    if len({model.card.posterior_sha256 for model in models}) > 1:
+        raise InputError(
+            "The artifacts were made from different networks. Benchmark artifacts of one network together."
+        )
+    systems: dict[str, System] = {f"murho {model.engine}": _murho(model) for model in models}
+    loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)
+    if loop is not None:
+        systems[LOOP] = loop
+    turns = {name: max(1, rounds // 3) if name == LOOP else rounds for name in systems}
+    rows: list[dict[str, Any]] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(batches) * len(draw_counts) * sum(turns.values()))
+        for batch in batches:
+            x = inputs(card, batch)
+            for draws in draw_counts:
+                progress.update(task, description=f"{batch} rows, {draws} draws")
+                times, answers = _timed(systems, turns, x, draws, lambda: progress.advance(task))
+                check(answers, loop, x)
+                rows += _rows(times, batch, draws)
+    console.print(_table(rows, card))
+    if json_path is not None:
+        write_json(json_path, {"network": card.name, "machine": machine(), "results": rows})
+    return rows
+
+
+def inputs(card: Card, batch: int) -> NDArray[np.float32]:
+    """Inputs [batch, …] in raw units, drawn around the training part's mean and spread."""
+    sizes = (batch, *(size or card.training.get("window", 16) for size in card.input.shape[1:]))
+    noise = np.random.default_rng(0).standard_normal(sizes)
+    return (noise * card.scaling.input_scale + card.scaling.input_mean).astype(np.float32)
+
+
+def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
+    """Compare what was timed: artifacts draw by draw, with BLiTZ at equal noise, and with BLiTZ's loop in law."""
+    ours = {name: answer for name, answer in answers.items() if name != LOOP}
+    first = next(iter(ours.values()))
+    largest = np.abs(first.samples).max()
+    for name, answer in ours.items():
+        error = np.abs(answer.samples - first.samples).max() / largest
+        if not error <= TOLERANCE:
+            raise MurhoError(f"{name} differs from the other artifact by {error:.2g} of the largest value.")
+    if loop is None:
+        return
+    few = first.draws[:8]
+    error = np.abs(first.samples[: len(few)] - loop.given(x, few, first.seed)).max() / largest
+    if not error <= TOLERANCE:
+        raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
+    free = answers[LOOP]
+    # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
+    allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws))
+    if not (np.abs(first.mean - free.mean) <= allowed).all():
+        raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader must know to compare times."""
+    versions = {}
+    for package in ("murho", "numpy", "onnxruntime", "torch", "blitz-bayesian-pytorch"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {"processor": platform.processor() or platform.machine(), "cores": cores(), "versions": versions}
+
+
+def _murho(model: Model) -> System:
+    return lambda x, draws: model.intervals(x, draws, LEVEL, 0)
+
+
+def _timed(
+    systems: dict[str, System],
+    turns: dict[str, int],
+    x: NDArray[np.float32],
+    draws: int,
+    done: Callable[[], None],
+) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
+    """Milliseconds of each call, the systems in turn, so that a slow moment of the machine hits all."""
+    for name, system in systems.items():
+        if name != LOOP:
+            system(x, draws)  # the first call of a shape allocates memory
+    times: dict[str, list[float]] = {name: [] for name in systems}
+    answers = {}
+    for turn in range(max(turns.values())):
+        for name, system in systems.items():
+            if turn < turns[name]:
+                start = time.perf_counter()
+                answers[name] = system(x, draws)
+                times[name].append(1000 * (time.perf_counter() - start))
+                done()
+    return times, answers
+
+
+def _rows(times: dict[str, list[float]], batch: int, draws: int) -> list[dict[str, Any]]:
+    medians = {name: float(np.median(values)) for name, values in times.items()}
+    baseline = medians.get(LOOP)
+    return [
+        {
+            "rows": batch,
+            "draws": draws,
+            "system": name,
+            "median_ms": medians[name],
+            "p95_ms": float(np.percentile(values, 95)),
+            "rounds": len(values),
+            "times_faster_than_blitz": None if baseline is None else baseline / medians[name],
+        }
+        for name, values in times.items()
+    ]
+
+
+def _table(rows: list[dict[str, Any]], card: Card) -> Table:
+    table = Table(title=f"{card.name}: time of one interval, results checked", title_justify="left")
+    for column in ("rows", "draws", "system", "median", "p95", "faster than BLiTZ"):
+        table.add_column(column, justify="left" if column == "system" else "right")
+    for row in rows:
+        ratio = row["times_faster_than_blitz"]
+        cells = (
+            str(row["rows"]),
+            str(row["draws"]),
+            row["system"],
+            f"{row['median_ms']:.1f} ms",
+            f"{row['p95_ms']:.1f} ms",
+        )
+        table.add_row(
+            *cells, "" if ratio is None else f"{ratio:.3g} ×", end_section=row["system"] == rows[-1]["system"]
+        )
+    return table

@@ -1,0 +1,85 @@
+"""The demo's two pictures: the whole series, and a close look at the forecast with its band."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..train import Dataset
+
+SHOWN = 63  # rows in the close look: nine forecasts of seven rows
+TRUTH, FORECAST = "#222222", "#c2410c"
+
+
+def draw_series(data: Dataset, named: tuple[str, Any], levels: tuple[float, ...], path: Path) -> None:
+    """The whole series, its parts, and the forecast of the test part."""
+    name, prediction = named
+    figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")
+    for part, label, shade in (
+        (data.train, "training", "#dbeafe"),
+        (data.calibration, "calibration", "#fef3c7"),
+        (data.test, "test", "#f3f4f6"),
+    ):
+        axes.axvspan(part.dates[0], part.dates[-1], color=shade, lw=0)
+        axes.annotate(
+            label, (part.dates[len(part) // 2], 1), (0, -12), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", va="top", color="#555555",
+        )  # fmt: skip
+        axes.plot(part.dates, part.y[:, 0], color=TRUTH, lw=0.8, label="truth" if part is data.test else None)
+    axes.fill_between(
+        data.test.dates, prediction.lower[-1], prediction.upper[-1], color=FORECAST, alpha=0.3, lw=0,
+        label=f"{levels[-1]:.0%} interval",
+    )  # fmt: skip
+    axes.plot(data.test.dates, prediction.mean, color=FORECAST, lw=0.8, label=f"forecast, {name}")
+    axes.set_title(f"{data.name}: {data.target}, and its forecast on the test part")
+    axes.set_ylabel(data.target)
+    axes.margins(x=0.01)
+    axes.legend(loc="upper left", frameon=False)
+    _save(figure, path)
+
+
+def draw_forecast(data: Dataset, named: tuple[str, Any], levels: tuple[float, ...], path: Path, block: int) -> None:
+    """The last rows of the test part: truth, forecast, and each level's band; a new forecast every `block` rows."""
+    name, prediction = named
+    rows = len(data.test)
+    first = max(0, (rows - SHOWN) // block * block)
+    figure, axes = plt.subplots(figsize=(11, 5), layout="constrained")
+    for start in range(first, rows, block) if block > 1 else (first,):
+        own = slice(start, min(rows, start + block) if block > 1 else rows)
+        dates = data.test.dates[own]
+        labels = start == first
+        for level, lower, upper in zip(levels[::-1], prediction.lower[::-1], prediction.upper[::-1], strict=True):
+            axes.fill_between(
+                dates, lower[own], upper[own], color=FORECAST, alpha=0.22, lw=0,
+                label=f"{level:.0%} interval" if labels else None,
+            )  # fmt: skip
+        axes.plot(
+            dates, prediction.mean[own], color=FORECAST, lw=1.2, marker="o", ms=2.5,
+            label=f"forecast, {name}" if labels else None,
+        )  # fmt: skip
+    axes.plot(data.test.dates[first:], data.test.y[first:, 0], color=TRUTH, lw=1.2, label="truth")
+    inside = np.mean((prediction.lower[-1] <= data.test.y[:, 0]) & (data.test.y[:, 0] <= prediction.upper[-1]))
+    axes.set_title(
+        f"{data.name}: the last {rows - first} rows; the {levels[-1]:.0%} interval covers {inside:.0%} of the test part"
+    )
+    axes.set_ylabel(data.target)
+    axes.legend(loc="upper left", frameon=False)
+    figure.autofmt_xdate(rotation=0, ha="center")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
+    try:
+        figure.savefig(temporary, dpi=130)
+        os.replace(temporary, path)
+    finally:
+        plt.close(figure)
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""What the commands without torch print and write: predictions of a CSV file, and an artifact's card."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from .. import load
+from ..runtime.artifact import read
+from ..runtime.contract import Array
+from ..runtime.errors import InputError
+
+console = Console()
+
+
+def predict(
+    artifact: Path,
+    csv: Path,
+    *,
+    date: str | None,
+    out: Path | None,
+    draws: int | None,
+    levels: list[float],
+    seed: int | None,
+    device: str,
+) -> None:
+    model = load(artifact, device)
+    frame = _read(csv, date)
+    answer = model.predict(frame, draws, (levels[0] if len(levels) == 1 else levels) if levels else None, seed)
+    assert isinstance(answer, pd.DataFrame)
+    if out is None:
+        console.print(answer.to_string())
+    else:
+        write_text(out, answer.to_csv())
+        console.print(f"{len(answer)} rows written to {out}.")
+
+
+def info(artifact: Path, as_json: bool) -> None:
+    card = read(artifact).card
+    if as_json:
+        print(card.to_json())
+        return
+    table = Table(title=card.name, show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column()
+    table.add_row("task", card.task)
+    table.add_row("created", card.created)
+    table.add_row("x", _described(card.input))
+    table.add_row("output", _described(card.output))
+    table.add_row("defaults", f"{card.draws} draws, level {', '.join(f'{v:g}' for v in card.levels)}, seed {card.seed}")
+    table.add_row("generator", card.generator)
+    table.add_row("posterior SHA-256", card.posterior_sha256)
+    table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
+    for title, entries in (("training", card.training), ("proof", card.verification)):
+        table.add_row(title, _lines(entries))
+    console.print(table)
+    sites = Table(title="Sites: calls of Bayesian layers", title_justify="left")
+    for column in ("site", "layer", "kind", "tensors", "weights"):
+        sites.add_column(column, justify="right" if column in ("site", "weights") else "left")
+    for number, site in enumerate(card.sites):
+        shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in site.shapes.items())
+        sites.add_row(str(number), site.layer, site.kind, shapes, f"{site.n:,}")
+    console.print(sites)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all. Raises InputError if it cannot."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Choose a writable place.") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def _read(csv: Path, date: str | None) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(csv)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {csv} as a CSV file: {error}.") from None
+    if date is None:
+        return frame
+    if date not in frame.columns:
+        raise InputError(f"{csv} has no column {date!r}; it has {', '.join(map(str, frame.columns))}.")
+    try:
+        frame[date] = pd.to_datetime(frame[date])
+    except (ValueError, TypeError) as error:
+        raise InputError(f"Column {date!r} of {csv} does not hold dates: {error}.") from None
+    return frame.set_index(date).sort_index()
+
+
+def _described(array: Array) -> str:
+    axes = ", ".join(a if size is None else f"{a} {size}" for a, size in zip(array.axes, array.shape, strict=True))
+    names = f": {', '.join(array.names)}" if array.names else ""
+    return f"{array.dtype} [{axes}]{names}{f' in {array.unit}' if array.unit else ''}"
+
+
+def _lines(entries: dict[str, Any]) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in entries.items()) or "none"

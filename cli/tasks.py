@@ -1,0 +1,116 @@
+"""The commands that need BLiTZ and torch: train, export, verify."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from .. import Card
+from ..export import to_onnx, to_torchscript
+from ..export import verify as prove
+from ..models import Forecaster
+from ..runtime.errors import InputError
+from ..train import Checkpoint, Dataset, fit, load_checkpoint, prepare, read_series
+from .tables import console, write_json
+
+
+def train(
+    csv: Path,
+    target: str,
+    features: list[str],
+    date: str | None,
+    out: Path,
+    window: int,
+    horizon: int,
+    relative: bool,
+    network: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    data = prepare(read_series(csv, target, features, date), window, horizon, relative=relative)
+    for repair in data.repairs:
+        console.print(f"Repaired: {repair}")
+    fit_checkpoint(data, network, out, settings)
+    console.print(f"The best weights are in {out}. Next: murho export {out} model.onnx")
+
+
+def fit_checkpoint(data: Dataset, network: dict[str, Any], path: Path, settings: dict[str, Any]) -> Checkpoint:
+    """Train a Forecaster and return its checkpoint. Raises KeyboardInterrupt after Ctrl-C, with the best one kept."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings["seed"])  # for the initial weights
+        made = Forecaster(features=len(data.columns), horizon=data.horizon, **network)
+    history = fit(made, data, checkpoint=path, **settings)
+    if history.interrupted:
+        if history.best_epoch:
+            console.print(f"Interrupted after {history.epochs} epochs; the best weights so far are in {path}.")
+        raise KeyboardInterrupt
+    console.print(
+        f"Trained {history.epochs} epochs in {history.seconds:.0f} s; the best was {history.best_epoch}, with a "
+        f"validation loss of {history.best_validation:.4g} (squared error, standardised units)."
+    )
+    return load_checkpoint(path)
+
+
+def export(checkpoint: Path, out: list[Path]) -> None:
+    for path in out:
+        if path.suffix not in (".onnx", ".pt"):
+            raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
+    loaded = load_checkpoint(checkpoint)
+    for path in out:
+        with console.status(f"Exporting and proving {path} …"):
+            card = export_checkpoint(loaded, path)
+        error = card.verification["exact"]["largest_error"]
+        console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
+
+
+def export_checkpoint(checkpoint: Checkpoint, path: Path) -> Card:
+    """Write a checkpoint's network as an artifact; the path's suffix chooses the format."""
+    write = to_onnx if path.suffix == ".onnx" else to_torchscript
+    steps = range(1, checkpoint.horizon + 1)
+    return write(
+        checkpoint.network(),
+        path,
+        example_inputs(checkpoint),
+        scaling=checkpoint.scaling,
+        name=checkpoint.name,
+        task="forecast",
+        input_names=(checkpoint.target, *checkpoint.features),
+        output_names=[f"{checkpoint.target} + {step}" for step in steps],
+        training=checkpoint.summary(),
+    )
+
+
+def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> torch.Tensor:
+    """Windows [rows, window, features] in raw units, drawn around the training part's mean and spread."""
+    scaling = checkpoint.scaling
+    sizes = (rows, checkpoint.window, 1 + len(checkpoint.features))
+    noise = torch.randn(sizes, generator=torch.Generator().manual_seed(0))
+    return noise * torch.tensor(scaling.input_scale) + torch.tensor(scaling.input_mean)
+
+
+def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:
+    loaded = load_checkpoint(checkpoint)
+    with console.status(f"Proving {artifact} against BLiTZ …"):
+        report = prove(artifact, loaded.network(), example_inputs(loaded))
+    table = Table(title=f"{artifact} says what BLiTZ says", title_justify="left")
+    for column in ("proof", "result", "allowed"):
+        table.add_column(column)
+    for case in report["exact"]["cases"]:
+        name = f"equal noise: {case['draws']} draws, {case['batch']} rows" + (
+            f", {case['steps']} steps" if case["steps"] else ""
+        )
+        table.add_row(name, f"relative error {case['error']:.1e}", f"{case['allowed']:.1e}")
+    law, alive = report["law"], report["alive"]
+    table.add_row(
+        f"law: {law['tests']} Kolmogorov-Smirnov tests of {law['draws']} draws",
+        f"smallest p {law['smallest_p']:.2g}",
+        f"{law['threshold']:.1g}",
+    )
+    table.add_row(
+        f"alive: seeds and draws differ, {alive['sites']} site(s) independent",
+        f"correlation {alive['largest_site_correlation']:.2g}",
+        f"{alive['bound']:.2g}",
+    )
+    console.print(table)
+    if json_path is not None:
+        write_json(json_path, report)

@@ -196,8 +196,8 @@ def _print(report: dict[str, Any], rows: int, out: Path) -> None:
     console.print(f"The last value as the forecast of the next row has RMSE {report['last_value_rmse']:.3g}.")
     if report["outside_training_range"] > 0.05 and not report["relative"]:
         console.print(
-            f"{report['outside_training_range']:.0%} of the test rows lie outside the range of the training part, where "
-            "a network trained on absolute values cannot follow. Try --relative."
+            f"{report['outside_training_range']:.0%} of the test rows lie outside the range of the training part, "
+            "where a network trained on absolute values cannot follow. Try --relative."
         )
     console.print(
         "The intervals show how unsure the network is of its weights, as BLiTZ's do, and not how noisy the series is: "

@@ -89,9 +89,12 @@ _SEQUENCE = """
   sequence_shape = Concat<axis = 0>(free, steps, hidden1)
 """
 
-_H_OUT = """
+_H_LAST = """
   h_last_t = Transpose<perm = [0, 2, 1]>(h_end)
   h_last = Reshape(h_last_t, last_shape)
+"""
+
+_H_ALL = """
   h_all_t = Transpose<perm = [1, 3, 0, 2]>(h_all)
   sequence = Reshape(h_all_t, sequence_shape)
 """
@@ -218,6 +221,15 @@ _END = """
   {end} = Add({end}_low, {end}_step)
 """
 
+
+def _without_sequence(body: str) -> str:
+    """A recurrent body whose scan keeps no step but the last: most of the memory traffic of a batch goes."""
+    dropped = (", h_all = Scan", " = Scan"), (", float[S, H, B] h_out)", ")"), ("    h_out = Identity(h_new)\n", "")
+    for old, new in dropped:
+        body = body.replace(old, new)
+    return body
+
+
 _ENDS = _END.format(end="lower", side="below") + _END.format(end="upper", side="above")
 _SEQUENCE_ATTRIBUTES = ("site", "inputs", "hidden", "shared", "state_shared")
 _LINEAR_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
@@ -240,13 +252,25 @@ _SOURCES = {
         _SEQUENCE_ATTRIBUTES,
         ("x", "h", "c", "draws", "seed", "mu", "sigma"),
         ("sequence", "h_last", "c_last"),
-        _SIZES + _WEIGHTS + _SEQUENCE + _LSTM + _H_OUT,
+        _SIZES + _WEIGHTS + _SEQUENCE + _LSTM + _H_LAST + _H_ALL,
     ),
     "BayesianGRU": (
         _SEQUENCE_ATTRIBUTES,
         ("x", "h", "draws", "seed", "mu", "sigma"),
         ("sequence", "h_last"),
-        _SIZES + _WEIGHTS + _SEQUENCE + _GRU + _H_OUT,
+        _SIZES + _WEIGHTS + _SEQUENCE + _GRU + _H_LAST + _H_ALL,
+    ),
+    "BayesianLSTMLast": (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "c", "draws", "seed", "mu", "sigma"),
+        ("h_last", "c_last"),
+        _SIZES + _WEIGHTS + _SEQUENCE + _without_sequence(_LSTM) + _H_LAST,
+    ),
+    "BayesianGRULast": (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "draws", "seed", "mu", "sigma"),
+        ("h_last",),
+        _SIZES + _WEIGHTS + _SEQUENCE + _without_sequence(_GRU) + _H_LAST,
     ),
     "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
 }

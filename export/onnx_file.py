@@ -15,6 +15,8 @@ from typing import Any
 import onnx
 import onnx.defs
 import torch
+from onnx import TensorProto
+from onnx.numpy_helper import to_array
 from onnxscript import values
 from torch import Tensor, nn
 
@@ -49,6 +51,7 @@ def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
     assert program is not None
     model = program.model_proto
     _name_axes(model, time_axis)
+    _keep_last_steps(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))
     del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length
@@ -176,6 +179,29 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         own.summary.default: summary,
         own.recurrent.default: translation,
     }
+
+
+def _keep_last_steps(graph: onnx.GraphProto) -> None:
+    """Where only the last step of a recurrent layer's sequence is read, call the function that returns no other."""
+    last = {t.name for t in graph.initializer if t.data_type == TensorProto.INT64 and (to_array(t) == -1).all()}
+    for node in [node for node in graph.node if node.op_type in ("BayesianLSTM", "BayesianGRU")]:
+        sequence, h_last = node.output[:2]
+        readers = [reader for reader in graph.node if sequence in reader.input]
+        if not all(reader.op_type == "Gather" and _axis(reader) == 1 and reader.input[1] in last for reader in readers):
+            continue
+        if any(sequence == output.name for output in graph.output):
+            continue
+        for reader in readers:
+            (step,) = reader.output
+            graph.node.remove(reader)
+            for user in graph.node:
+                user.input[:] = [h_last if name == step else name for name in user.input]
+        node.op_type += "Last"
+        del node.output[0]
+
+
+def _axis(node: onnx.NodeProto) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
 def _name_axes(model: onnx.ModelProto, time_axis: bool) -> None:

@@ -1,0 +1,29 @@
+# Every target makes what it needs: the environment is .venv, built from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
+	$(BIN)/murho demo
+
+test: lint ## all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+bench: .venv/dev.stamp ## every figure of docs/benchmarks.md
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/memory.py
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/%.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	touch $@

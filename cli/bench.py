@@ -107,7 +107,7 @@ def machine() -> dict[str, Any]:
 
 
 def _murho(model: Model) -> System:
-    return lambda x, draws: model.intervals(x, draws, LEVEL, 0)
+    return lambda x, draws: model.predict(x, draws, LEVEL, 0)
 
 
 def _timed(

@@ -125,7 +125,7 @@ def _time(
     """Seconds for the intervals of all test rows: BLiTZ's loop once, murho the median of five calls; all checked."""
 
     def call(model: Model) -> Callable[[], Intervals]:
-        return lambda: model.intervals(data.test.x, draws, LEVELS, seed)
+        return lambda: model.predict(data.test.x, draws, LEVELS, seed)
 
     start = time.perf_counter()
     answers = {bench.LOOP: loop(data.test.x, draws, LEVELS)}

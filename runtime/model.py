@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from .intervals import Intervals, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Draws = int | ArrayLike | None
+Level = float | Sequence[float] | None
 
 MAX_SAMPLE_BYTES = 2**31
 
@@ -58,12 +61,14 @@ class Model:
         )
         return f"<murho.Model {self.card.name!r}: x [{axes}], {len(self.card.sites)} sites, {self.engine}>"
 
+    @overload
     def predict(
-        self,
-        x: "ArrayLike | pd.DataFrame",
-        draws: int | ArrayLike | None = None,
-        level: float | Sequence[float] | None = None,
-        seed: int | None = None,
+        self, x: "pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
+    ) -> "pd.DataFrame": ...
+    @overload
+    def predict(self, x: ArrayLike, draws: Draws = None, level: Level = None, seed: int | None = None) -> Intervals: ...
+    def predict(
+        self, x: "ArrayLike | pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
     ) -> "Intervals | pd.DataFrame":
         """Prediction intervals for a batch.
 
@@ -76,24 +81,14 @@ class Model:
 
         Raises InputError for an argument of the wrong shape, type or value.
         """
+        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
         if type(x).__module__.partition(".")[0] == "pandas":
             batch, index = self._from_frame(x)
-            return self.intervals(batch, draws, level, seed).to_frame(index)
-        return self.intervals(x, draws, level, seed)
-
-    def intervals(
-        self,
-        x: ArrayLike,
-        draws: int | ArrayLike | None = None,
-        level: float | Sequence[float] | None = None,
-        seed: int | None = None,
-    ) -> Intervals:
-        """`predict` for arrays alone, which a type checker knows to give Intervals."""
-        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
+            return summarise(self._samples(batch, names, key), nominal, names, key).to_frame(index)
         return summarise(self._samples(self._input(x), names, key), nominal, names, key)
 
     def samples(
-        self, x: ArrayLike, draws: int | ArrayLike | None = None, seed: int | None = None, chunk: int | None = None
+        self, x: ArrayLike, draws: Draws = None, seed: int | None = None, chunk: int | None = None
     ) -> NDArray[np.float32]:
         """Samples [S, B, …] alone. `chunk` (a multiple of 16) overrides the planner: another time, the same answer."""
         names, key = self._draws(draws), self._seed(seed)
@@ -105,8 +100,8 @@ class Model:
         self,
         x: ArrayLike,
         steps: int,
-        draws: int | ArrayLike | None = None,
-        level: float | Sequence[float] | None = None,
+        draws: Draws = None,
+        level: Level = None,
         seed: int | None = None,
     ) -> Intervals:
         """Intervals [B, steps] for the next `steps` values of a series, from its last window x [B, T, 1].
@@ -204,7 +199,7 @@ class Model:
         windows = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)  # (N, F, T)
         return self._input(np.moveaxis(windows, 2, 1)), frame.index[window - 1 :]
 
-    def _draws(self, draws: int | ArrayLike | None) -> NDArray[np.int64]:
+    def _draws(self, draws: Draws) -> NDArray[np.int64]:
         names = np.asarray(self.card.draws if draws is None else draws)
         if names.dtype.kind not in "iu":
             raise InputError(f"draws must be a number of draws or an integer array of their names, not {draws!r}.")
@@ -221,7 +216,7 @@ class Model:
             raise InputError(f"Names of draws must lie in 0 … 2^32 - 1; got {names.min()} … {names.max()}.")
         return names.astype(np.int64)
 
-    def _levels(self, level: float | Sequence[float] | None) -> float | tuple[float, ...]:
+    def _levels(self, level: Level) -> float | tuple[float, ...]:
         if level is None:
             level = self.card.levels[0] if len(self.card.levels) == 1 else self.card.levels
         return _checked_levels(level)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.markup import escape
 from rich.table import Table
 
 from .. import Card
@@ -92,7 +93,7 @@ def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:
     loaded = load_checkpoint(checkpoint)
     with console.status(f"Proving {artifact} against BLiTZ …"):
         report = prove(artifact, loaded.network(), example_inputs(loaded))
-    table = Table(title=f"{artifact} says what BLiTZ says", title_justify="left")
+    table = Table(title=escape(f"{artifact} says what BLiTZ says"), title_justify="left")
     for column in ("proof", "result", "allowed"):
         table.add_column(column)
     for case in report["exact"]["cases"]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .generator import normals
 from .montecarlo import first_output
-from .posterior import Posterior, bayesian_layers, has_bias, placed_back, tensor_names
+from .posterior import Posterior, bayesian_layers, has_bias, placed_back, read_posterior, tensor_names
 
 # ε of one site and draw: (draw, site, n) -> [n]
 Noise = Callable[[int, int, int], NDArray[np.floating[Any]]]
@@ -36,10 +36,23 @@ def given_samples(
 
 
 def free_samples(network: nn.Module, x: Tensor, count: int, seed: int) -> NDArray[np.float64]:
-    """BLiTZ's predictions [S, B, …] as its users get them: one forward pass after another, ε from torch's generator."""
+    """BLiTZ's predictions [S, B, …] as its users get them: one forward pass after another, ε from torch's generator.
+
+    BLiTZ cannot sample a recurrent layer without bias, and a frozen layer may use stale means. A network with either is
+    run as for `given_samples`, with ε from numpy.
+    """
+    layers = bayesian_layers(network)
+    if any(layer.freeze or _lacks_bias(layer) for layer in layers.values()):
+        posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
+        generator = np.random.default_rng(seed)
+        return given_samples(network, posteriors, x, range(count), lambda _draw, _site, n: generator.standard_normal(n))
     with _evaluating(network), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return np.stack([_forward(network, x) for _ in range(count)])
+
+
+def _lacks_bias(layer: nn.Module) -> bool:
+    return not isinstance(layer, BayesianLinear) and not has_bias(layer)
 
 
 def _forward(network: nn.Module, x: Tensor) -> NDArray[np.float64]:
@@ -113,7 +126,7 @@ def _noise_given(network: nn.Module, posteriors: dict[str, Posterior], noise: No
                     lambda layer, _, name=name, frozen=bool(layer.freeze): enter(name, layer, frozen)
                 )
                 undo.append(handle.remove)
-                without_bias = not isinstance(layer, BayesianLinear) and not has_bias(layer)
+                without_bias = _lacks_bias(layer)
                 for tensor in tensor_names(layer):
                     replace_sample(getattr(layer, f"{tensor}_sampler"), without_bias and tensor == "bias")
                 replace_flag(layer, "freeze", False)

@@ -76,11 +76,20 @@ def examine(network: nn.Module, x: Tensor, scaling: Scaling) -> Subject:
             "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
         )
     posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
+    untried = Subject(network, posteriors, [], scaling, x, per_draw=False, time_axis=False)
+    try:
+        free_samples(network, untried.scaled(x), 1, seed=0)
+    except ExportError:
+        raise
+    except Exception as error:  # whatever the user's forward raises
+        raise ExportError(
+            f"The network fails on the example, of shape {tuple(x.shape)}, before murho touches it "
+            f"({type(error).__name__}: {error}). Pass an example that it can read."
+        ) from error
     per_draw, sites = trial_run(network, posteriors, scaling, x)
     if not sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
-    subject = Subject(network, posteriors, sites, scaling, x, per_draw, time_axis=False)
-    return replace(subject, time_axis=_time_is_free(subject))
+    return replace(untried, sites=sites, per_draw=per_draw, time_axis=_time_is_free(untried))
 
 
 def _time_is_free(subject: Subject) -> bool:

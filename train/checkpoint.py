@@ -129,9 +129,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             data = torch.load(path, map_location="cpu", weights_only=True)
         with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums of tensors
             damaged = archive.testzip()
-    except Exception as error:  # torch raises nearly anything for a damaged file
-        reason = str(error).split("\n")[0]
-        raise ArtifactError(f"{str(path)!r} is not a checkpoint, or is damaged ({reason}). Train again.") from None
+    except Exception:  # torch raises nearly anything for a damaged file, and its words would not help
+        raise ArtifactError(
+            f"{str(path)!r} is not a checkpoint, or is damaged. Give the file that training wrote, or train again."
+        ) from None
     if damaged:
         raise ArtifactError(f"{str(path)!r} is damaged (checksum of {damaged}). Train again.")
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:

@@ -16,6 +16,7 @@ from ..train import Dataset
 
 SHOWN = 63  # rows in the close look: nine forecasts of seven rows
 TRUTH, FORECAST = "#222222", "#c2410c"
+BANDS = ("#fde0cf", "#f9b48a", "#f08a4b")  # the widest interval first
 
 
 def draw_series(data: Dataset, named: tuple[str, Any], levels: tuple[float, ...], path: Path) -> None:
@@ -55,9 +56,10 @@ def draw_forecast(data: Dataset, named: tuple[str, Any], levels: tuple[float, ..
         own = slice(start, min(rows, start + block) if block > 1 else rows)
         dates = data.test.dates[own]
         labels = start == first
-        for level, lower, upper in zip(levels[::-1], prediction.lower[::-1], prediction.upper[::-1], strict=True):
+        bands = zip(levels[::-1], prediction.lower[::-1], prediction.upper[::-1], BANDS, strict=True)
+        for level, lower, upper, shade in bands:
             axes.fill_between(
-                dates, lower[own], upper[own], color=FORECAST, alpha=0.22, lw=0,
+                dates, lower[own], upper[own], color=shade, lw=0,
                 label=f"{level:.0%} interval" if labels else None,
             )  # fmt: skip
         axes.plot(

@@ -1,14 +1,29 @@
 """The commands of `murho` and their options. What they do stands in other modules, imported when asked for."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from .. import __version__
 from .entry import extra
 
+
+class _Commands(typer.core.TyperGroup):
+    """Says that it was interrupted, which typer leaves out or words as it likes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Fast, seeded prediction intervals from Bayesian networks trained with BLiTZ.",
     no_args_is_help=True,
     add_completion=False,
@@ -58,7 +73,7 @@ def demo(
     feature: Features = [],  # noqa: B006 - typer copies it
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo-output"),
     epochs: Epochs = 120,
-    draws: Annotated[int, typer.Option(min=2, help="Weight draws per interval.")] = 256,
+    draws: Annotated[int, typer.Option(min=16, help="Weight draws per interval.")] = 256,
     relative: Relative = True,
     seed: Seed = 0,
 ) -> None:
@@ -163,7 +178,7 @@ def bench(
         Path | None, typer.Option(help="The checkpoint they were made from: times BLiTZ's own loop too.")
     ] = None,
     batch: Annotated[list[int], typer.Option(min=1, help="Rows in a call; may be repeated.")] = [1, 64],  # noqa: B006
-    draws: Annotated[list[int], typer.Option(min=2, help="Weight draws; may be repeated.")] = [100, 1000],  # noqa: B006
+    draws: Annotated[list[int], typer.Option(min=16, help="Weight draws; may be repeated.")] = [100, 1000],  # noqa: B006
     rounds: Annotated[int, typer.Option(min=1, help="Timed calls of each system; BLiTZ's loop gets a third.")] = 15,
     json: Json = None,
 ) -> None:

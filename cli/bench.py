@@ -39,6 +39,8 @@ def run(
 
     Raises MurhoError where a timed result is wrong.
     """
+    if json_path is not None and not json_path.parent.is_dir():
+        raise InputError(f"The folder {json_path.parent} does not exist. Make it first.")
     models = [load(path) for path in artifacts]
     card = models[0].card
     if len({model.card.posterior_sha256 for model in models}) > 1:
@@ -90,7 +92,7 @@ def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> N
         raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
     free = answers[LOOP]
     # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
-    allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws))
+    allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws)) + TOLERANCE * largest
     if not (np.abs(first.mean - free.mean) <= allowed).all():
         raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
+from rich.text import Text
 
 from .. import Intervals, Model, load
 from ..export import verify
@@ -66,25 +67,25 @@ def run(
     for repair in data.repairs:
         console.print(f"Repaired: {repair}")
     sizes = ", ".join(f"{len(part)} {name}" for name, part in _parts(data).items())
-    console.print(f"[bold]1[/] {data.name}, column {data.target}: {sizes} windows of {data.window} rows.")
+    console.print(f"1. {data.name}, column {data.target}: {sizes} windows of {data.window} rows.")
 
     checkpoint_path = out / "checkpoint.pt"
-    console.print("[bold]2[/] Training BLiTZ's LSTM; Ctrl-C stops and keeps the best weights so far.")
+    console.print("2. Training BLiTZ's LSTM; Ctrl-C stops and keeps the best weights so far.")
     checkpoint = fit_checkpoint(data, {}, checkpoint_path, {"epochs": epochs, "seed": seed})
 
     models, proofs = {}, {}
     for name in ("model.onnx", "model.pt"):
-        with console.status(f"Exporting {name} and proving it against BLiTZ …"):
+        with console.status(Text(f"Exporting {name} and proving it against BLiTZ …")):
             export_checkpoint(checkpoint, out / name)
             proofs[name] = verify(out / name, checkpoint.network(), example_inputs(checkpoint))
         models[name] = load(out / name)
         difference = proofs[name]["exact"]["largest_error"]
         console.print(
-            f"[bold]3[/] {out / name}: {(out / name).stat().st_size / 1000:.0f} kB. It says what BLiTZ says: "
+            f"3. {out / name}: {(out / name).stat().st_size / 1000:.0f} kB. It says what BLiTZ says: "
             f"relative error {difference:.1e} at equal noise."
         )
 
-    with console.status("Predicting the test part with BLiTZ's loop and with murho …"):
+    with console.status(Text("Predicting the test part with BLiTZ's loop and with murho …")):
         loop = BlitzLoop(checkpoint_path, models["model.onnx"].card)
         times, one_step = _time(models, loop, data, draws, seed)
     predictions = {"next row": _flat(one_step)}

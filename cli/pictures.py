@@ -1,5 +1,6 @@
 """The demo's two pictures: the whole series, and a close look at the forecast with its band."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..runtime.errors import InputError
 from ..train import Dataset
 
 SHOWN = 63  # rows in the close look: nine forecasts of seven rows
@@ -82,6 +84,9 @@ def _save(figure: Figure, path: Path) -> None:
     try:
         figure.savefig(temporary, dpi=130)
         os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Choose a writable place.") from None
     finally:
         plt.close(figure)
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

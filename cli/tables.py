@@ -1,13 +1,14 @@
 """What the commands without torch print and write: predictions of a CSV file, and an artifact's card."""
 
+import contextlib
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from .. import load
@@ -15,7 +16,7 @@ from ..runtime.artifact import read
 from ..runtime.contract import Array
 from ..runtime.errors import InputError
 
-console = Console()
+console = Console(markup=False)  # paths and names of columns may hold brackets
 
 
 def predict(
@@ -34,7 +35,7 @@ def predict(
     answer = model.predict(frame, draws, (levels[0] if len(levels) == 1 else levels) if levels else None, seed)
     assert isinstance(answer, pd.DataFrame)
     if out is None:
-        console.print(answer.to_string())
+        print(answer.to_string())
     else:
         write_text(out, answer.to_csv())
         console.print(f"{len(answer)} rows written to {out}.")
@@ -47,16 +48,16 @@ def info(artifact: Path, as_json: bool) -> None:
         return
     table = Table(title=card.name, show_header=False, title_justify="left")
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     table.add_row("task", card.task)
     table.add_row("created", card.created)
-    table.add_row("x", escape(_described(card.input)))
-    table.add_row("output", escape(_described(card.output)))
+    table.add_row("x", _described(card.input))
+    table.add_row("output", _described(card.output))
     table.add_row("defaults", f"{card.draws} draws, level {', '.join(f'{v:g}' for v in card.levels)}, seed {card.seed}")
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
-    table.add_row("training", escape("\n".join(f"{key}: {value}" for key, value in card.training.items())) or "none")
+    table.add_row("training", "\n".join(f"{key}: {value}" for key, value in card.training.items()) or "none")
     table.add_row("proof", _proof(card.verification))
     console.print(table)
     sites = Table(title="Sites: calls of Bayesian layers", title_justify="left")
@@ -77,7 +78,8 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror}. Choose a writable place.") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -87,8 +89,8 @@ def write_json(path: Path, data: Any) -> None:
 def _read(csv: Path, date: str | None) -> pd.DataFrame:
     try:
         frame = pd.read_csv(csv)
-    except (OSError, ValueError) as error:
-        raise InputError(f"Cannot read {csv} as a CSV file: {error}.") from None
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise InputError(f"Cannot read {csv} as a CSV file: {str(error).strip()}.") from None
     if date is None:
         return frame
     if date not in frame.columns:

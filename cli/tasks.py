@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from .. import Card
 from ..export import to_onnx, to_torchscript
@@ -58,7 +58,7 @@ def export(checkpoint: Path, out: list[Path]) -> None:
             raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
-        with console.status(f"Exporting and proving {path} …"):
+        with console.status(Text(f"Exporting and proving {path} …")):
             card = export_checkpoint(loaded, path)
         error = card.verification["exact"]["largest_error"]
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
@@ -91,9 +91,9 @@ def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> torch.Tensor:
 
 def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:
     loaded = load_checkpoint(checkpoint)
-    with console.status(f"Proving {artifact} against BLiTZ …"):
+    with console.status(Text(f"Proving {artifact} against BLiTZ …")):
         report = prove(artifact, loaded.network(), example_inputs(loaded))
-    table = Table(title=escape(f"{artifact} says what BLiTZ says"), title_justify="left")
+    table = Table(title=f"{artifact} says what BLiTZ says", title_justify="left")
     for column in ("proof", "result", "allowed"):
         table.add_column(column)
     for case in report["exact"]["cases"]:

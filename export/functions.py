@@ -109,8 +109,8 @@ _LSTM = """
   w = Reshape(weights, w_shape)
   wt = Transpose<perm = [0, 2, 1]>(w)
   h_end, c_end, h_all = Scan<num_scan_inputs = 1, body = step
-    (float[S, H, B] h_old, float[S, H, B] c_old, float[S, F, B] x_now)
-    => (float[S, H, B] h_new, float[S, H, B] c_new, float[S, H, B] h_out)
+    (float[?, ?, ?] h_old, float[?, ?, ?] c_old, float[?, ?, ?] x_now)
+    => (float[?, ?, ?] h_new, float[?, ?, ?] c_new, float[?, ?, ?] h_out)
   {
     column = Concat<axis = 1>(x_now, h_old, one)
     gates = MatMul(wt, column)
@@ -159,7 +159,7 @@ _GRU = """
   w_hn = Concat<axis = 1>(w_nh, b_nh)
   wt_hn = Transpose<perm = [0, 2, 1]>(w_hn)
   h_end, h_all = Scan<num_scan_inputs = 1, body = step
-    (float[S, H, B] h_old, float[S, F, B] x_now) => (float[S, H, B] h_new, float[S, H, B] h_out)
+    (float[?, ?, ?] h_old, float[?, ?, ?] x_now) => (float[?, ?, ?] h_new, float[?, ?, ?] h_out)
   {
     both = Concat<axis = 1>(x_now, h_old, one)
     gates = MatMul(wt_rz, both)
@@ -224,7 +224,7 @@ _END = """
 
 def _without_sequence(body: str) -> str:
     """A recurrent body whose scan keeps no step but the last: most of the memory traffic of a batch goes."""
-    dropped = (", h_all = Scan", " = Scan"), (", float[S, H, B] h_out)", ")"), ("    h_out = Identity(h_new)\n", "")
+    dropped = (", h_all = Scan", " = Scan"), (", float[?, ?, ?] h_out)", ")"), ("    h_out = Identity(h_new)\n", "")
     for old, new in dropped:
         body = body.replace(old, new)
     return body

@@ -55,6 +55,7 @@ def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))
     del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length
+    _drop_traces(model.graph)
     model.doc_string = "A Bayesian network that samples its weights. Its card is the metadata entry 'murho'."
     onnx.checker.check_model(model)
     return model
@@ -179,6 +180,13 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         own.summary.default: summary,
         own.recurrent.default: translation,
     }
+
+
+def _drop_traces(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter notes of its origin: paths of this machine, and lines of the user's code."""
+    for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def _keep_last_steps(graph: onnx.GraphProto) -> None:

@@ -16,7 +16,7 @@ from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
 from blitz.modules.base_bayesian_module import BayesianModule
 from torch import Tensor, nn
 
-from ..runtime.errors import ExportError
+from ..runtime.errors import ExportError, InputError
 
 SUPPORTED: tuple[type[nn.Module], ...] = (BayesianLinear, BayesianLSTM, BayesianGRU)
 
@@ -100,6 +100,8 @@ def placed_back(layer: nn.Module, tensor: str, values: Tensor, whole: Tensor) ->
 
 def bayesian_layers(network: nn.Module) -> dict[str, nn.Module]:
     """BLiTZ's layers by dotted name. Raises ExportError for one that this version cannot export."""
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
     found = {}
     for name, module in network.named_modules():
         if isinstance(module, BayesianModule):

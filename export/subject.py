@@ -50,7 +50,8 @@ class Subject:
             x = x[:, torch.arange(steps) % x.shape[1]]
         if not x.is_floating_point():
             return x
-        spread = self.example.std() if self.example.numel() > 1 else torch.tensor(1.0)
+        rows = x.reshape(-1, x.shape[-1])
+        spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(x.shape[-1])  # columns may differ in size
         generator = torch.Generator().manual_seed(batch)
         return x + 0.1 * spread * torch.randn(x.shape, generator=generator)
 
@@ -60,8 +61,6 @@ def examine(network: nn.Module, x: Tensor, scaling: Scaling) -> Subject:
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
     if scaling.relative and x.dim() != 3:
         raise InputError(
             f"A relative scaling needs windows [batch, time, feature]; example has shape {tuple(x.shape)}."

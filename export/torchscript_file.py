@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..runtime.artifact import zip_digest
-from ..runtime.contract import CARD_KEY, DIGEST_KEY, Card
+from ..runtime.artifact import DIGEST_LENGTH, zip_digest
+from ..runtime.contract import CARD_KEY, Card
 from . import kernels
 from .layers import Kernels
 
@@ -36,10 +36,11 @@ def build(network: nn.Module, x: Tensor) -> torch.jit.ScriptModule:
 
 
 def write(module: torch.jit.ScriptModule, card: Card | None, path: Path) -> None:
-    """Write the module, with its card and the digest over all of it as extra files of the archive."""
+    """Write the module, with its card as an extra file, and the digest over all of it as the archive's comment."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.save(module, path, _extra_files={} if card is None else {f"{CARD_KEY}.json": card.to_json()})
     with zipfile.ZipFile(path, "a") as archive:
-        folder = archive.namelist()[0].partition("/")[0]
-        archive.writestr(f"{folder}/extra/{DIGEST_KEY}", zip_digest(archive))
+        archive.comment = b"0" * DIGEST_LENGTH
+    content = path.read_bytes()
+    path.write_bytes(content[:-DIGEST_LENGTH] + zip_digest(content).encode())

@@ -20,7 +20,7 @@ from . import onnx_file, torchscript_file
 from .functions import OPSET
 from .layers import Kernels
 from .montecarlo import MonteCarloNetwork, repeat_rows
-from .posterior import posterior_sha256
+from .posterior import bayesian_layers, posterior_sha256, read_posterior
 from .proof import prove
 from .reference import free_samples
 from .subject import Subject, examine
@@ -48,12 +48,14 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: ArrayLike
     Raises ExportError, naming the layer, for a network that cannot be exported or a file that fails its proof; then no
     file is left, and one that was there before stays as it was.
     """
-    return _export(network, path, example, "onnx", **about)
+    with torch.random.fork_rng(devices=[]):
+        return _export(network, path, example, "onnx", **about)
 
 
 def to_torchscript(network: nn.Module, path: str | os.PathLike[str], example: ArrayLike | Tensor, **about: Any) -> Card:
     """The same as one TorchScript file, for CUDA and libtorch. Arguments, proof and errors as for `to_onnx`."""
-    return _export(network, path, example, "torchscript", **about)
+    with torch.random.fork_rng(devices=[]):
+        return _export(network, path, example, "torchscript", **about)
 
 
 def verify(
@@ -66,14 +68,15 @@ def verify(
     """
     artifact = read(path)
     x = _example_like(artifact.card) if example is None else _as_batch(example)
-    subject = examine(network, x, artifact.card.scaling)
-    digest = posterior_sha256(list(subject.posteriors.values()))
+    posteriors = [read_posterior(name, layer) for name, layer in bayesian_layers(network).items()]
+    digest = posterior_sha256(posteriors)
     if digest != artifact.card.posterior_sha256:
         raise ExportError(
             f"{path} was made from another posterior: its μ and σ have SHA-256 {artifact.card.posterior_sha256[:12]}…, "
             f"the network's {digest[:12]}…. Export the network again."
         )
-    return prove(subject, open_engine(artifact, "cpu"))
+    with torch.random.fork_rng(devices=[]):
+        return prove(examine(network, x, artifact.card.scaling), open_engine(artifact, "cpu"))
 
 
 def _export(

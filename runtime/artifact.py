@@ -17,6 +17,7 @@ from .errors import ArtifactError
 
 _METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1, value = 2), onnx.proto
 _ZIP_MAGIC = b"PK\x03\x04"
+DIGEST_LENGTH = 64
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,9 @@ def onnx_digest(content: bytes) -> str:
     return _scan_onnx(content)[1]
 
 
-def zip_digest(archive: zipfile.ZipFile) -> str:
-    """SHA-256 (hex) over name and content of every member but the digest's own."""
-    total = hashlib.sha256()
-    for info in sorted(archive.infolist(), key=lambda info: info.filename):
-        if not info.filename.endswith("/extra/" + DIGEST_KEY):
-            total.update(info.filename.encode() + b"\0")
-            total.update(archive.read(info))
-    return total.hexdigest()
+def zip_digest(content: bytes) -> str:
+    """SHA-256 (hex) over a zip archive but for its last 64 bytes, the comment in which the digest itself stands."""
+    return hashlib.sha256(memoryview(content)[:-DIGEST_LENGTH]).hexdigest()
 
 
 def _read_onnx(path: Path, content: bytes) -> tuple[dict[str, str], str]:
@@ -127,11 +123,10 @@ def _varint(view: memoryview, position: int) -> tuple[int, int]:
 def _read_zip(path: Path, content: bytes) -> tuple[dict[str, str], str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = {
-                name.rpartition("/")[2].removesuffix(".json"): archive.read(name).decode()
-                for name in archive.namelist()
-                if "/extra/" in name
-            }
-            return entries, zip_digest(archive)
-    except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, NotImplementedError, RuntimeError) as error:
+            entries = {DIGEST_KEY: archive.comment.decode()} if archive.comment else {}
+            for name in archive.namelist():
+                if name.endswith(f"/extra/{CARD_KEY}.json"):
+                    entries[CARD_KEY] = archive.read(name).decode()
+            return entries, zip_digest(content)
+    except Exception as error:  # zipfile raises nearly anything for a damaged archive
         raise ArtifactError(f"{path} is damaged or cut short: {error}. Export it again.") from None

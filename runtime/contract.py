@@ -99,7 +99,7 @@ class Card:
         try:
             data = json.loads(text)
             schema = int(data["schema"])
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ArtifactError(
                 f"The artifact's card cannot be read ({error}). The file is damaged: export it again."
             ) from None

@@ -98,7 +98,7 @@ class TorchScriptEngine:
                 self._module = torch.jit.load(  # type: ignore[no-untyped-call]
                     io.BytesIO(artifact.content), map_location=self._device
                 )
-        except RuntimeError as error:
+        except Exception as error:  # torch raises nearly anything for a file that it cannot read
             raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
 
     def pool(self, threads: int) -> Executor | None:

@@ -200,7 +200,10 @@ class Model:
         return self._input(np.moveaxis(windows, 2, 1)), frame.index[window - 1 :]
 
     def _draws(self, draws: Draws) -> NDArray[np.int64]:
-        names = np.asarray(self.card.draws if draws is None else draws)
+        try:
+            names = np.asarray(self.card.draws if draws is None else draws)
+        except ValueError:  # rows of unequal length
+            names = np.empty(0)
         if names.dtype.kind not in "iu":
             raise InputError(f"draws must be a number of draws or an integer array of their names, not {draws!r}.")
         if names.ndim == 0:

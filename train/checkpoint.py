@@ -3,6 +3,7 @@
 The file holds tensors and plain Python values only, so `torch.load(path, weights_only=True)` reads it.
 """
 
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -112,7 +113,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
             f"The checkpoint cannot be written to {str(path)!r} ({error}). Choose a writable place."
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

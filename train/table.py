@@ -105,7 +105,9 @@ def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
     except FileNotFoundError:
         raise InputError(f"There is no file {str(path)!r}. Check the path.") from None
     except (OSError, EOFError, ValueError, zlib.error) as error:  # pandas' parser errors are ValueErrors
-        raise InputError(f"{str(path)!r} cannot be read as CSV ({error}). Give a CSV file with a header row.") from None
+        raise InputError(
+            f"{str(path)!r} cannot be read as CSV ({str(error).strip()}). Give a CSV file with a header row."
+        ) from None
 
 
 def _columns(frame: pd.DataFrame, target: str, features: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,819 @@
+"""The command `murho` from outside: what it prints, what it writes, and how it ends when something is wrong."""
+
+import contextlib
+import dataclasses
+import gzip
+import importlib.metadata
+import io
+import json
+import re
+import subprocess
+import sys
+import warnings
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import murho
+from murho.cli import bench
+from murho.cli.entry import main
+from murho.cli.loop import BlitzLoop
+from murho.train import load_checkpoint
+
+COMMANDS = ("demo", "train", "export", "predict", "verify", "info", "bench")
+LEVELS = (0.5, 0.8, 0.95)
+DRAWS, WINDOW = 32, 21
+FILES = {"checkpoint.pt", "model.onnx", "model.pt", "intervals.csv", "series.png", "forecast.png", "report.json"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """What was printed to stdout, without the breaks that fit it into 80 columns."""
+        return " ".join(self.out.split())
+
+
+def command(*args: Any) -> Outcome:
+    """`murho args…` through its entry point, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "argv", ["murho", *map(str, args)])
+        patch.setattr(sys.modules["__main__"], "__package__", None)  # python -m pytest would give its name to the help
+        with pytest.raises(SystemExit) as stop:
+            main()
+    return Outcome(int(stop.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def python(code: str, *args: Any) -> subprocess.CompletedProcess[str]:
+    """Code in a new process, after which `main()` with sys.argv set is at hand."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def fails(outcome: Outcome, text: str) -> None:
+    """Exit code 1, and one line on stderr that matches `text`."""
+    assert outcome.code == 1, outcome
+    assert re.fullmatch(r"Error: [^\n]+\n", outcome.err), outcome.err
+    assert re.search(text, outcome.err), outcome.err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds prices.csv, the first 400 rows of the built-in series, and what does not fit anything."""
+    folder = tmp_path_factory.mktemp("cli")
+    source = resources.files("murho.train") / "series" / "IBM_2000-03-01_to_2013-03-01.csv.gz"
+    lines = gzip.decompress(source.read_bytes()).decode().splitlines(keepends=True)
+    (folder / "prices.csv").write_text("".join(lines[:401]))
+    (folder / "short.csv").write_text("".join(lines[:11]))
+    (folder / "ragged.csv").write_text("".join(lines[:4]) + "1,2,3,4,5,6,7,8,9\n")
+    (folder / "cut.csv.gz").write_bytes(gzip.compress("".join(lines[:401]).encode())[:-500])
+    (folder / "foreign.onnx").write_bytes(b"not a model")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path) -> Outcome:
+    """The demo on prices.csv; its files are in demo/."""
+    with contextlib.chdir(folder):
+        outcome = command(
+            *("demo", "--csv", "prices.csv", "--target", "Close"),
+            *("--epochs", 2, "--draws", DRAWS, "--out", "demo"),
+        )
+    assert outcome.code == 0, outcome
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def chain(folder: Path) -> dict[str, Outcome]:
+    """Another network, of two columns, from a table with a gap: other.pt, exported as other.torchscript.pt."""
+    with contextlib.chdir(folder):
+        table = pd.read_csv("prices.csv")
+        table.loc[30, "Open"] = np.nan
+        table.to_csv("gap.csv", index=False)
+        outcomes = {
+            "train": command(
+                *("train", "--csv", "gap.csv", "--target", "Close", "--feature", "Open", "--window", 5, "--cell"),
+                *("gru", "--hidden", 3, "--epochs", 2, "--seed", 7, "--out", "other.pt"),
+            ),
+            "export": command("export", "other.pt", "other.torchscript.pt"),
+            "verify": command("verify", "other.torchscript.pt", "other.pt", "--json", "proof.json"),
+        }
+    return outcomes
+
+
+@pytest.fixture
+def report(demo: Outcome) -> dict[str, Any]:
+    return json.loads(Path("demo/report.json").read_text())
+
+
+@pytest.fixture
+def table(demo: Outcome) -> pd.DataFrame:
+    """intervals.csv; its numbers are the shortest text of float32 values, so reading them back is exact."""
+    return pd.read_csv("demo/intervals.csv", index_col="date").astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def close(folder: Path) -> np.ndarray:
+    return pd.read_csv(folder / "prices.csv")["Close"].to_numpy(np.float32)
+
+
+# Help and usage
+
+
+def test_help_names_every_command() -> None:
+    outcome = command("--help")
+    assert outcome.code == 0
+    assert all(re.search(rf"^\W*{name} ", outcome.out, re.MULTILINE) for name in COMMANDS)
+    assert command("-h").out == outcome.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command(name: str) -> None:
+    outcome = command(name, "--help")
+    assert outcome.code == 0
+    assert f"Usage: murho {name}" in outcome.text
+    assert outcome.err == ""
+
+
+def test_version() -> None:
+    assert command("--version") == Outcome(0, f"murho {murho.__version__}\n", "")
+    assert murho.__version__ == importlib.metadata.version("murho")
+
+
+def test_no_command_prints_the_usage() -> None:
+    outcome = command()
+    assert outcome.code == 2
+    assert "Usage: murho [OPTIONS] COMMAND" in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    ("args", "text"),
+    [
+        (("nonsense",), "No such command 'nonsense'"),
+        (("info", "--bogus"), "No such option"),
+        (("info",), "Missing argument"),
+        (("export", "checkpoint.pt"), "Missing argument"),
+        (("train", "--csv", "prices.csv"), "Missing option"),
+        (("train", "--csv", "prices.csv", "--target", "Close", "--epochs", "0"), "Invalid value"),
+        (("demo", "--csv", "prices.csv"), "--csv and --target go together"),
+        (("demo", "--target", "Close"), "--csv and --target go together"),
+    ],
+)
+def test_wrong_usage(args: tuple[str, ...], text: str) -> None:
+    outcome = command(*args)
+    assert outcome.code == 2
+    assert text in outcome.err
+    assert outcome.out == ""
+
+
+# The demo
+
+
+def test_demo_writes_seven_files_and_nothing_else(demo: Outcome) -> None:
+    assert {path.name for path in Path("demo").iterdir()} == FILES
+    assert "Written to demo: " in demo.text
+    assert all(name in demo.text for name in FILES)
+
+
+@pytest.mark.parametrize("name", ["series.png", "forecast.png"])
+def test_demo_pictures(demo: Outcome, name: str) -> None:
+    image = matplotlib.image.imread(f"demo/{name}")[..., :3]
+    height, width, _ = image.shape
+    assert width > 1000
+    assert height > 400
+    pixels = (255 * image).round().astype(int).reshape(-1, 3)
+    assert np.mean((pixels != 255).any(1)) > 0.04, "the picture is nearly blank"
+    for part, colour in {"truth": (0x22, 0x22, 0x22), "forecast": (0xC2, 0x41, 0x0C)}.items():
+        assert np.sum((pixels == colour).all(1)) > 200, f"the {part} is not drawn"
+
+
+def test_demo_table(table: pd.DataFrame, report: dict[str, Any]) -> None:
+    prices = pd.read_csv("prices.csv", index_col="Date")["Close"]
+    # a quarter of the rows, the last ones
+    assert len(table) == report["windows"]["test"] == 100
+    assert table.index.tolist() == prices.index[-100:].tolist()
+    np.testing.assert_array_equal(table["Close"], prices[-100:].astype(np.float32))
+    ends = [f"{end} {level}%" for level in ("50", "80", "95") for end in ("lower", "upper")]
+    assert list(table.columns) == [
+        "Close",
+        *(f"next row: {name}" for name in ("mean", "std", *ends)),
+        "step of the forecast",
+        *(f"7 rows ahead: {name}" for name in ("mean", "std", *ends)),
+    ]
+    assert table["step of the forecast"].tolist() == [row % 7 + 1 for row in range(100)]
+
+
+@pytest.mark.parametrize("forecast", ["next row", "7 rows ahead"])
+def test_demo_intervals_are_nested(table: pd.DataFrame, forecast: str) -> None:
+    ends = table[[f"{forecast}: {end}" for end in (
+        "lower 95%", "lower 80%", "lower 50%", "upper 50%", "upper 80%", "upper 95%",
+    )]].to_numpy()  # fmt: skip
+    assert (np.diff(ends, axis=1) > 0).all()
+    mean, std = table[f"{forecast}: mean"], table[f"{forecast}: std"]
+    assert ((ends[:, 0] < mean) & (mean < ends[:, -1])).all()
+    assert (std > 0).all()
+
+
+@pytest.mark.parametrize("forecast", ["next row", "7 rows ahead"])
+def test_demo_scores_follow_from_the_table(table: pd.DataFrame, report: dict[str, Any], forecast: str) -> None:
+    scores, truth = report["test"][forecast], table["Close"]
+    for level in LEVELS:
+        lower, upper = (table[f"{forecast}: {end} {100 * level:g}%"] for end in ("lower", "upper"))
+        assert scores["coverage"][f"{level:g}"] == np.mean((lower <= truth) & (truth <= upper))
+        assert scores["mean_width"][f"{level:g}"] == pytest.approx(np.mean(upper - lower), rel=1e-5)
+    error = (table[f"{forecast}: mean"] - truth).astype(np.float64)
+    assert scores["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
+
+
+def test_demo_next_row_is_what_the_artifact_says(table: pd.DataFrame, close: np.ndarray) -> None:
+    x = np.stack([close[row - WINDOW : row] for row in range(300, 400)])[..., None]
+    answer = murho.load("demo/model.onnx").predict(x, DRAWS, LEVELS, 0)
+    np.testing.assert_array_equal(table["next row: mean"], answer.mean[:, 0])
+    np.testing.assert_array_equal(table["next row: std"], answer.std[:, 0])
+    for k, level in enumerate(LEVELS):
+        np.testing.assert_array_equal(table[f"next row: lower {100 * level:g}%"], answer.lower[k, :, 0])
+        np.testing.assert_array_equal(table[f"next row: upper {100 * level:g}%"], answer.upper[k, :, 0])
+
+
+def test_demo_seven_rows_feed_the_mean_back(table: pd.DataFrame, close: np.ndarray) -> None:
+    model = murho.load("demo/model.onnx")
+    first = np.arange(300, 400, 7)
+    x = np.stack([close[row - WINDOW : row] for row in first])[..., None]
+    for step in range(7):
+        answer = model.predict(x, DRAWS, 0.95, 0)
+        rows = np.arange(step, 100, 7)
+        own = slice(len(rows))  # the last forecast ends with the table
+        for name in ("mean", "std", "lower", "upper"):
+            column = table[f"7 rows ahead: {name}{'' if name in ('mean', 'std') else ' 95%'}"]
+            np.testing.assert_allclose(column.iloc[rows], getattr(answer, name)[own, 0], rtol=1e-6, err_msg=name)
+        x = np.concatenate([x[:, 1:], answer.mean[:, None]], axis=1)
+
+
+def test_demo_report(demo: Outcome, report: dict[str, Any], close: np.ndarray) -> None:
+    assert report["series"] == "prices"
+    assert (report["target"], report["draws"], report["seed"], report["relative"]) == ("Close", DRAWS, 0, True)
+    # 400 rows in 60 %, 15 % and 25 %; the first window's 21 rows are not predicted
+    assert report["windows"] == {"training": 240 - 21, "calibration": 60, "test": 100}
+    assert report["training"]["epochs"] == 2
+    assert report["last_value_rmse"] == pytest.approx(np.sqrt(np.mean(np.diff(close[299:].astype(float)) ** 2)), 1e-5)
+    seen, truth = close[:240], close[300:]
+    assert report["outside_training_range"] == np.mean((truth < seen.min()) | (truth > seen.max()))
+    assert set(report["proof"]) == {"model.onnx", "model.pt"}
+    for proof in report["proof"].values():
+        assert proof["passed"] is True
+        assert proof["exact"]["largest_error"] < 1e-5
+    assert set(report["machine"]) == {"processor", "cores", "versions"}
+    assert report["machine"]["versions"]["torch"] == importlib.metadata.version("torch")
+
+
+def test_demo_prints_times_and_how_much_faster(demo: Outcome, report: dict[str, Any]) -> None:
+    seconds = report["seconds"]
+    assert set(seconds) == {"BLiTZ loop", "murho onnxruntime", "murho torchscript"}
+    assert all(value > 0 for value in seconds.values())
+    assert f"Intervals of 100 rows from {DRAWS} draws" in demo.text
+    for name, value in seconds.items():
+        ratio = seconds["BLiTZ loop"] / value
+        assert re.search(rf"{name}\W+{1000 * value:.0f} ms\W+{ratio:.0f} ×", demo.text), name
+    assert "they cover fewer rows than their level says" in demo.text
+
+
+def test_demo_artifacts_agree(demo: Outcome, close: np.ndarray) -> None:
+    x = close[:WINDOW][None, :, None]
+    onnx, script = (murho.load(f"demo/{name}").predict(x, 64).samples for name in ("model.onnx", "model.pt"))
+    np.testing.assert_allclose(onnx, script, rtol=1e-5)
+
+
+# From a table to a proven artifact
+
+
+def test_train(chain: dict[str, Outcome]) -> None:
+    outcome = chain["train"]
+    assert outcome.code == 0, outcome
+    assert "Repaired: Open: 1 missing value(s) filled with the last value before" in outcome.text
+    assert "Trained 2 epochs" in outcome.text
+    assert "Next: murho export other.pt model.onnx" in outcome.text
+    checkpoint = load_checkpoint("other.pt")
+    assert checkpoint.target == "Close"
+    assert checkpoint.features == ("Open",)
+    assert (checkpoint.window, checkpoint.horizon, checkpoint.scaling.relative) == (5, 1, False)
+    asked = {"cell": "gru", "hidden": 3, "layers": 1, "features": 2}
+    assert asked.items() <= checkpoint.config.items()
+    assert checkpoint.settings["seed"] == 7
+
+
+def test_train_gives_the_same_weights_for_the_same_seed(chain: dict[str, Outcome], tmp_path: Path) -> None:
+    def weights(seed: int) -> dict[str, torch.Tensor]:
+        path = tmp_path / "again.pt"
+        outcome = command(
+            *("train", "--csv", "gap.csv", "--target", "Close", "--feature", "Open", "--window", 5, "--cell", "gru"),
+            *("--hidden", 3, "--epochs", 2, "--seed", seed, "--out", path),
+        )
+        assert outcome.code == 0
+        return load_checkpoint(path).state
+
+    first = load_checkpoint("other.pt").state
+    torch.testing.assert_close(weights(7), first, rtol=0, atol=0)
+    assert any(not torch.equal(value, first[key]) for key, value in weights(8).items())
+
+
+def test_train_resumes(chain: dict[str, Outcome], tmp_path: Path) -> None:
+    path = tmp_path / "halves.pt"
+    args = ("train", "--csv", "prices.csv", "--target", "Close", "--window", 5, "--hidden", 3, "--out", path)
+    assert command(*args, "--epochs", 1).code == 0
+    assert "Trained 2 epochs" in command(*args, "--epochs", 2, "--resume").text
+    halves = load_checkpoint(path).current
+    assert command(*args, "--epochs", 2).code == 0
+    torch.testing.assert_close(halves, load_checkpoint(path).current, rtol=0, atol=0)
+
+
+def test_export(chain: dict[str, Outcome]) -> None:
+    assert chain["export"].code == 0, chain["export"]
+    assert re.search(r"other.torchscript.pt: \d+ kB, within \S+ of BLiTZ at equal noise", chain["export"].text)
+    card = murho.load("other.torchscript.pt").card
+    assert card.input.names == ("Close", "Open")
+    assert card.output.names == ("Close + 1",)
+    assert card.training["window"] == 5
+
+
+def test_export_of_columns_of_different_size(tmp_path: Path) -> None:
+    """Volumes of millions beside prices of a hundred: the proof must test the network where it was trained."""
+    checkpoint, artifact = tmp_path / "volume.pt", tmp_path / "volume.torchscript.pt"
+    outcome = command(
+        *("train", "--csv", "prices.csv", "--target", "Close", "--feature", "Volume", "--window", 5, "--hidden", 3),
+        *("--epochs", 2, "--out", checkpoint),
+    )
+    assert outcome.code == 0, outcome
+    outcome = command("export", checkpoint, artifact)
+    assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_verify(chain: dict[str, Outcome]) -> None:
+    assert chain["verify"].code == 0, chain["verify"]
+    assert "other.torchscript.pt says what BLiTZ says" in chain["verify"].text
+    assert "Kolmogorov-Smirnov" in chain["verify"].text
+    proof = json.loads(Path("proof.json").read_text())
+    assert proof["passed"] is True
+    assert 0 < proof["exact"]["largest_error"] < 1e-5
+    assert len({(case["draws"], case["batch"], case["steps"]) for case in proof["exact"]["cases"]}) >= 3
+
+
+def test_verify_with_another_checkpoint(demo: Outcome, chain: dict[str, Outcome]) -> None:
+    fails(command("verify", "demo/model.onnx", "other.pt"), "demo/model.onnx")
+    fails(command("verify", "other.torchscript.pt", "demo/checkpoint.pt"), "other.torchscript.pt")
+
+
+# Info
+
+
+def test_info(demo: Outcome) -> None:
+    outcome = command("info", "demo/model.onnx")
+    assert outcome.code == 0
+    described = "float32 [batch, time, feature 1]: Close"
+    for text in ("forecast", described, "256 draws, level 0.95, seed 0", "BayesianLSTM", "weight_ih 1×40, weight_hh"):
+        assert text in outcome.text
+    assert f"│ {4 * 10 * (1 + 10 + 1)} │" in outcome.text  # weights: four gates of 10 units, each with x, h and a bias
+    # Nothing that a reader may want to copy is cut off.
+    assert "…" not in outcome.out
+
+
+def test_info_as_json(demo: Outcome) -> None:
+    outcome = command("info", "demo/model.onnx", "--json")
+    assert outcome.code == 0
+    card = json.loads(outcome.out)
+    assert card["training"]["window"] == WINDOW
+    assert card["posterior_sha256"] == murho.load("demo/model.pt").card.posterior_sha256
+
+
+# Predict
+
+
+def predicted(*args: Any, artifact: str = "demo/model.onnx", csv: str = "prices.csv") -> pd.DataFrame:
+    outcome = command("predict", artifact, "--csv", csv, "--out", "answer.csv", *args)
+    assert outcome.code == 0, outcome
+    answer = pd.read_csv("answer.csv", index_col=0)
+    assert outcome.text == f"{len(answer)} rows written to answer.csv."
+    return answer
+
+
+def test_predict_is_the_python_call(demo: Outcome, close: np.ndarray) -> None:
+    answer = predicted("--draws", 50, "--level", 0.8, "--level", 0.95, "--seed", 3)
+    x = np.stack([close[row - WINDOW : row] for row in range(WINDOW, 401)])[..., None]
+    ours = murho.load("demo/model.onnx").predict(x, 50, (0.8, 0.95), 3)
+    columns = ["mean", "std", "lower 80%", "upper 80%", "lower 95%", "upper 95%"]
+    assert list(answer.columns) == columns
+    assert answer.index.tolist() == list(range(WINDOW - 1, 400))  # a window's answer stands at its last row
+    expected = [ours.mean, ours.std, ours.lower[0], ours.upper[0], ours.lower[1], ours.upper[1]]
+    for name, values in zip(columns, expected, strict=True):
+        np.testing.assert_array_equal(answer[name].to_numpy(np.float32), values[:, 0], err_msg=name)
+
+
+def test_predict_defaults_come_from_the_card(demo: Outcome) -> None:
+    pd.testing.assert_frame_equal(predicted(), predicted("--draws", 256, "--level", 0.95, "--seed", 0))
+
+
+def test_predict_seed(demo: Outcome) -> None:
+    one, again, other = (predicted("--draws", 16, "--seed", seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(one, again)
+    assert (one["mean"] != other["mean"]).all()
+
+
+def test_predict_sorts_by_date(demo: Outcome, tmp_path: Path) -> None:
+    prices = pd.read_csv("prices.csv")
+    prices[::-1].to_csv(tmp_path / "newest_first.csv", index=False)
+    answer = predicted("--date", "Date", "--draws", 16, csv=str(tmp_path / "newest_first.csv"))
+    assert answer.index.name == "Date"
+    assert answer.index.tolist() == prices["Date"][WINDOW - 1 :].tolist()
+    in_order = predicted("--draws", 16)
+    np.testing.assert_array_equal(answer.to_numpy(), in_order.to_numpy())
+
+
+def test_predict_of_two_columns_with_torchscript(chain: dict[str, Outcome]) -> None:
+    answer = predicted("--draws", 16, "--seed", 1, artifact="other.torchscript.pt")
+    values = pd.read_csv("prices.csv")[["Close", "Open"]].to_numpy(np.float32)
+    x = np.stack([values[row - 5 : row] for row in range(5, 401)])
+    ours = murho.load("other.torchscript.pt").predict(x, 16, 0.95, 1)
+    np.testing.assert_array_equal(answer["mean"].to_numpy(np.float32), ours.mean[:, 0])
+    np.testing.assert_array_equal(answer["upper 95%"].to_numpy(np.float32), ours.upper[:, 0])
+
+
+def test_predict_prints_a_row_in_a_line(demo: Outcome) -> None:
+    outcome = command(
+        "predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 16, *(f"--level={level}" for level in LEVELS)
+    )
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert len(lines) == 1 + 380
+    answer = predicted("--draws", 16, *(f"--level={level}" for level in LEVELS))
+    printed = np.array([line.split() for line in lines[1:]], np.float64)
+    np.testing.assert_array_equal(printed[:, 0], answer.index)
+    np.testing.assert_allclose(printed[:, 1:], answer.to_numpy(), atol=1e-6, rtol=1e-6)
+
+
+def test_names_with_square_brackets_are_printed_as_they_are(demo: Outcome) -> None:
+    outcome = command("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "speed [m s].csv")
+    assert outcome.text == "380 rows written to speed [m s].csv."
+    assert Path("speed [m s].csv").is_file()
+
+
+# Bench
+
+
+def test_bench(demo: Outcome) -> None:
+    outcome = command(
+        *("bench", "demo/model.onnx", "demo/model.pt", "--against", "demo/checkpoint.pt"),
+        *("--batch", 1, "--draws", 50, "--rounds", 2, "--json", "bench.json"),
+    )
+    assert outcome.code == 0, outcome
+    result = json.loads(Path("bench.json").read_text())
+    assert result["network"] == "prices"
+    assert set(result["machine"]) == {"processor", "cores", "versions"}
+    rows = {row["system"]: row for row in result["results"]}
+    assert set(rows) == {"murho onnxruntime", "murho torchscript", "BLiTZ loop"}
+    assert len(result["results"]) == 3
+    loop = rows["BLiTZ loop"]["median_ms"]
+    for name, row in rows.items():
+        assert (row["rows"], row["draws"], row["rounds"]) == (1, 50, 1 if name == "BLiTZ loop" else 2)
+        assert 0 < row["median_ms"] <= row["p95_ms"]
+        assert row["times_faster_than_blitz"] == pytest.approx(loop / row["median_ms"])
+        assert re.search(rf"{name}\W+{row['median_ms']:.1f} ms\W+{row['p95_ms']:.1f} ms", outcome.text)
+
+
+def test_bench_without_the_loop(demo: Outcome) -> None:
+    outcome = command(
+        *("bench", "demo/model.onnx", "--batch", 1, "--batch", 3, "--draws", 16, "--draws", 32, "--rounds", 1),
+        *("--json", "bench.json"),
+    )
+    assert outcome.code == 0, outcome
+    results = json.loads(Path("bench.json").read_text())["results"]
+    assert [(row["rows"], row["draws"]) for row in results] == [(1, 16), (1, 32), (3, 16), (3, 32)]
+    assert {row["system"] for row in results} == {"murho onnxruntime"}
+    assert all(row["times_faster_than_blitz"] is None for row in results)
+
+
+def test_bench_statistics() -> None:
+    rows = bench._rows({"murho onnxruntime": [1.0, 4.0, 2.0], bench.LOOP: [10.0, 30.0, 20.0]}, 64, 100)
+    ours, loop = rows
+    assert (ours["median_ms"], ours["times_faster_than_blitz"]) == (2, 10)
+    assert ours["p95_ms"] == pytest.approx(2 + 0.9 * (4 - 2))  # 0.95 · 2 steps up the sorted times
+    assert (loop["median_ms"], loop["times_faster_than_blitz"]) == (20, 1)
+
+
+def test_bench_of_different_networks(demo: Outcome, chain: dict[str, Outcome]) -> None:
+    fails(command("bench", "demo/model.onnx", "other.torchscript.pt"), "made from different networks")
+
+
+def test_bench_against_another_checkpoint(demo: Outcome, chain: dict[str, Outcome]) -> None:
+    outcome = command("bench", "demo/model.onnx", "--against", "other.pt")
+    fails(outcome, "other.pt is not the network that the artifacts were made from")
+
+
+def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = bench._timed
+
+    def doctored(*args: Any) -> Any:
+        times, answers = timed(*args)
+        right = answers["murho torchscript"]
+        answers["murho torchscript"] = dataclasses.replace(right, samples=right.samples * np.float32(1 + 1e-3))
+        return times, answers
+
+    args = ("bench", "demo/model.onnx", "demo/model.pt", "--batch", 1, "--draws", 16, "--rounds", 1)
+    assert command(*args).code == 0
+    monkeypatch.setattr(bench, "_timed", doctored)
+    Path("bench.json").unlink(missing_ok=True)
+    fails(command(*args, "--json", "bench.json"), "murho torchscript differs from the other artifact by 0.001")
+    assert not Path("bench.json").exists()
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path, demo: Outcome) -> tuple[dict[str, murho.Intervals], BlitzLoop, np.ndarray]:
+    with contextlib.chdir(folder):
+        models = {f"murho {model.engine}": model for model in map(murho.load, ("demo/model.onnx", "demo/model.pt"))}
+        card = models["murho onnxruntime"].card
+        loop = BlitzLoop(Path("demo/checkpoint.pt"), card)
+    x = bench.inputs(card, 3)
+    assert x.shape == (3, WINDOW, 1)
+    torch.manual_seed(0)
+    found = {name: model.predict(x, 64, 0.95, 0) for name, model in models.items()}
+    return {**found, bench.LOOP: loop(x, 64)}, loop, x
+
+
+def test_check_passes_right_answers(answers: Any) -> None:
+    found, loop, x = answers
+    bench.check(found, loop, x)
+
+
+def test_check_finds_an_artifact_that_differs_from_another(answers: Any) -> None:
+    found, loop, x = answers
+    samples = found["murho torchscript"].samples.copy()
+    samples[5, 1] *= 1 + 1e-3
+    wrong = {**found, "murho torchscript": dataclasses.replace(found["murho torchscript"], samples=samples)}
+    with pytest.raises(murho.MurhoError, match="murho torchscript differs from the other artifact"):
+        bench.check(wrong, loop, x)
+    samples[5, 1] = np.nan
+    with pytest.raises(murho.MurhoError, match="murho torchscript differs from the other artifact by nan"):
+        bench.check(wrong, loop, x)
+
+
+def test_check_finds_artifacts_that_differ_from_blitz_at_equal_noise(answers: Any) -> None:
+    found, loop, x = answers
+
+    def off(intervals: murho.Intervals) -> murho.Intervals:
+        return dataclasses.replace(intervals, samples=intervals.samples * np.float32(1 + 1e-3))
+
+    wrong = {name: answer if name == bench.LOOP else off(answer) for name, answer in found.items()}
+    with pytest.raises(murho.MurhoError, match="differs from BLiTZ at equal noise"):
+        bench.check(wrong, loop, x)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_check_finds_a_loop_with_another_mean(answers: Any, sign: int) -> None:
+    found, loop, x = answers
+    ours, free = found["murho onnxruntime"], found[bench.LOOP]
+    error = np.sqrt((ours.std**2 + free.std**2) / 64)  # standard error of the difference of two means of 64 draws
+    for off, passes in ((4, True), (10, False)):
+        wrong = {**found, bench.LOOP: dataclasses.replace(free, mean=ours.mean + sign * off * error)}
+        if passes:
+            bench.check(wrong, loop, x)
+        else:
+            with pytest.raises(murho.MurhoError, match="differs from the mean of BLiTZ's loop"):
+                bench.check(wrong, loop, x)
+
+
+def test_bench_of_two_draws_does_not_cry_wolf(demo: Outcome) -> None:
+    """Two draws know their own spread badly: the bound must be wide enough for them too, or they must be refused."""
+    args = ("bench", "demo/model.onnx", "--against", "demo/checkpoint.pt", "--batch", 64, "--draws", 2, "--rounds", 1)
+    assert {command(*args).code for _ in range(20)} <= {0, 2}
+
+
+# Errors
+
+
+ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "info: missing": (("info", "nowhere.onnx"), r"nowhere\.onnx"),
+    "info: foreign": (("info", "foreign.onnx"), r"foreign\.onnx is not a murho artifact"),
+    "info: checkpoint": (("info", "demo/checkpoint.pt"), "is not a murho artifact"),
+    "info: folder": (("info", "demo"), "Cannot read the artifact demo"),
+    "predict: missing artifact": (("predict", "nowhere.onnx", "--csv", "prices.csv"), r"nowhere\.onnx"),
+    "predict: missing table": (("predict", "demo/model.onnx", "--csv", "nowhere.csv"), r"nowhere\.csv"),
+    "predict: foreign artifact": (("predict", "prices.csv", "--csv", "prices.csv"), "is not a murho artifact"),
+    "predict: ragged table": (("predict", "demo/model.onnx", "--csv", "ragged.csv"), r"Cannot read ragged\.csv"),
+    "predict: cut table": (("predict", "demo/model.onnx", "--csv", "cut.csv.gz"), r"Cannot read cut\.csv\.gz"),
+    "predict: no column": (
+        ("predict", "demo/model.onnx", "--csv", "no_close.csv"),
+        r"lacks the column\(s\) Close; it has Date, Open",
+    ),
+    "predict: few rows": (("predict", "demo/model.onnx", "--csv", "short.csv"), "windows of 21 rows, but .* has 10"),
+    "predict: missing value": (("predict", "other.torchscript.pt", "--csv", "gap.csv"), "x must be finite"),
+    "predict: no date": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--date", "Day"),
+        "has no column 'Day'; it has Date",
+    ),
+    "predict: not a date": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--date", "Name"),
+        "'Name' of prices.csv does not hold dates",
+    ),
+    "predict: level": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--level", "1.5"),
+        r"level must lie between 0 and 1.*got 1\.5",
+    ),
+    "predict: device": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--device", "cuda"),
+        "device='cuda' needs a TorchScript artifact",
+    ),
+    "predict: out in no folder": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "nowhere/a.csv"),
+        r"Cannot write nowhere/a\.csv",
+    ),
+    "predict: out in a file": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "prices.csv/a.csv"),
+        r"Cannot write prices\.csv/a\.csv",
+    ),
+    "predict: out is a folder": (
+        ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "demo"),
+        "Cannot write demo: Is a directory",
+    ),
+    "train: missing table": (("train", "--csv", "nowhere.csv", "--target", "Close"), r"no file 'nowhere\.csv'"),
+    "train: no column": (
+        ("train", "--csv", "prices.csv", "--target", "Price"),
+        "no column 'Price'. The columns are: Date, Open",
+    ),
+    "train: ragged table": (("train", "--csv", "ragged.csv", "--target", "Close"), "cannot be read as CSV"),
+    "train: cell": (("train", "--csv", "prices.csv", "--target", "Close", "--cell", "rnn"), "'lstm', 'gru', got 'rnn'"),
+    "train: few rows": (("train", "--csv", "short.csv", "--target", "Close"), "has 10 rows"),
+    "train: out in no folder": (
+        ("train", "--csv", "prices.csv", "--target", "Close", "--out", "nowhere/c.pt"),
+        "no folder 'nowhere'",
+    ),
+    "train: out is a folder": (("train", "--csv", "prices.csv", "--target", "Close", "--out", "demo"), "is a folder"),
+    "demo: no column": (("demo", "--csv", "prices.csv", "--target", "Price", "--out", "new"), "no column 'Price'"),
+    "demo: out is a file": (
+        ("demo", "--csv", "prices.csv", "--target", "Close", "--out", "prices.csv"),
+        r"Cannot make the folder prices\.csv",
+    ),
+    "export: missing checkpoint": (("export", "nowhere.pt", "new.onnx"), r"no checkpoint 'nowhere\.pt'"),
+    "export: foreign checkpoint": (("export", "prices.csv", "new.onnx"), "is not a checkpoint"),
+    "export: an artifact": (("export", "demo/model.pt", "new.onnx"), "is not a checkpoint"),
+    "export: suffix": (("export", "demo/checkpoint.pt", "new.txt"), r"\.onnx or \.pt, not \.txt"),
+    "export: no suffix": (("export", "demo/checkpoint.pt", "new"), r"\.onnx or \.pt, not nothing"),
+    "export: second suffix": (("export", "demo/checkpoint.pt", "new.onnx", "new.txt"), r"not \.txt"),
+    "export: no folder": (("export", "demo/checkpoint.pt", "nowhere/new.pt"), "folder nowhere does not exist"),
+    "verify: missing checkpoint": (("verify", "demo/model.onnx", "nowhere.pt"), r"no checkpoint 'nowhere\.pt'"),
+    "verify: missing artifact": (("verify", "nowhere.onnx", "demo/checkpoint.pt"), r"nowhere\.onnx"),
+    "bench: missing artifact": (("bench", "nowhere.onnx"), r"nowhere\.onnx"),
+    "bench: missing checkpoint": (
+        ("bench", "demo/model.onnx", "--against", "nowhere.pt"),
+        r"no checkpoint 'nowhere\.pt'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_are_one_line_and_leave_no_file(demo: Outcome, chain: dict[str, Outcome], name: str) -> None:
+    args, text = ERRORS[name]
+    Path("no_close.csv").write_text(Path("prices.csv").read_text().replace("Close", "Last", 1))
+    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()}
+    fails(command(*args), text)
+    assert {path: path.stat().st_mtime_ns for path in Path().rglob("*") if path.is_file()} == before
+    assert not Path("new").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_cuda_where_there_is_none(demo: Outcome) -> None:
+    fails(
+        command("predict", "demo/model.pt", "--csv", "prices.csv", "--device", "cuda"),
+        "device='cuda' needs an NVIDIA GPU",
+    )
+
+
+def test_warnings_are_one_line(demo: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    import murho.cli.tables
+
+    def warns(*_: Any) -> Any:
+        warnings.warn("Mind the gap.", stacklevel=1)
+        return murho.load("demo/model.onnx")
+
+    monkeypatch.setattr(murho.cli.tables, "load", warns)
+    outcome = command("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "answer.csv")
+    assert outcome.code == 0
+    assert outcome.err == "Warning: Mind the gap.\n"
+
+
+# Interrupts
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_interrupt(demo: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("murho.cli.tables.read", interrupt)
+    assert command("info", "demo/model.onnx") == Outcome(130, "", "Interrupted.\n")
+
+
+def test_interrupted_training_keeps_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package's name for the module is taken by the function.
+    monkeypatch.setattr(sys.modules["murho.train.fit"].EpochBar, "show", interrupt)
+    path = tmp_path / "c.pt"
+    outcome = command("train", "--csv", "prices.csv", "--target", "Close", "--epochs", 5, "--out", path)
+    assert outcome.code == 130
+    assert "Interrupted after 1 epochs; the best weights so far are in" in outcome.text
+    assert "Trained" not in outcome.text
+    assert outcome.err.endswith("Interrupted.\n")
+    assert list(tmp_path.iterdir()) == [path]
+    history = load_checkpoint(path).history
+    assert (history.epochs, history.best_epoch, history.interrupted) == (1, 1, True)
+
+
+def test_training_interrupted_in_its_first_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["murho.train.fit"], "_epoch", interrupt)
+    outcome = command("train", "--csv", "prices.csv", "--target", "Close", "--out", tmp_path / "c.pt")
+    assert outcome.code == 130
+    assert outcome.out == ""
+    assert outcome.err.endswith("Interrupted.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+# What has to be installed
+
+RUN = """
+import sys
+from murho.cli import main
+names, blocked = sys.argv.pop(1).split(), sys.argv.pop(1).split()
+sys.modules.update(dict.fromkeys(blocked))
+code = None
+arguments = sys.argv[1:]
+while arguments:  # commands, separated by a plus
+    end = arguments.index("+") if "+" in arguments else len(arguments)
+    sys.argv[1:], arguments = arguments[:end], arguments[end + 1:]
+    try:
+        main()
+    except SystemExit as stop:
+        code = code or stop.code
+print("imported:", *(name for name in names if sys.modules.get(name)))
+sys.exit(code)
+"""
+HEAVY = "torch blitz scipy sklearn onnx onnxscript matplotlib"
+
+
+def test_commands_without_torch(demo: Outcome) -> None:
+    done = python(
+        RUN, HEAVY, "",
+        *("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 8), "+",
+        *("info", "demo/model.onnx"), "+",
+        *("bench", "demo/model.onnx", "--batch", 1, "--draws", 16, "--rounds", 1), "+",
+        "train", "--help",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].split() == ["imported:"]
+
+
+def test_commands_without_torch_would_be_noticed(demo: Outcome) -> None:
+    done = python(RUN, HEAVY, "", "predict", "demo/model.pt", "--csv", "prices.csv", "--draws", 8)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split() == ["imported:", "torch"]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "args", "extra"),
+    [
+        ("blitz", ("train", "--csv", "prices.csv", "--target", "Close", "--out", "new.pt"), "train"),
+        ("torch", ("verify", "demo/model.onnx", "demo/checkpoint.pt"), "train"),
+        ("torch", ("bench", "demo/model.onnx", "--against", "demo/checkpoint.pt"), "train"),
+        ("torch", ("predict", "demo/model.pt", "--csv", "prices.csv"), "torchscript"),
+        ("pandas", ("predict", "demo/model.onnx", "--csv", "prices.csv"), "cli"),
+        ("typer", ("--version",), "cli"),
+    ],
+)
+def test_missing_extra(demo: Outcome, blocked: str, args: tuple[str, ...], extra: str) -> None:
+    done = python(RUN, "", blocked, *args)
+    fails(Outcome(done.returncode, done.stdout, done.stderr), re.escape(f'pip install "murho[{extra}]"'))
+    assert blocked in done.stderr
+
+
+def test_the_installed_command() -> None:
+    script = Path(sys.executable).with_name("murho")
+    assert subprocess.check_output([script, "--version"], text=True) == f"murho {murho.__version__}\n"
+    done = subprocess.run([script, "info", "foreign.onnx"], capture_output=True, text=True, check=False)
+    fails(Outcome(done.returncode, done.stdout, done.stderr), r"foreign\.onnx is not a murho artifact")

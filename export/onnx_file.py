@@ -29,6 +29,8 @@ from .torch_recurrent import keep_time_free, operator, translation
 
 MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
 
+_MARK = "murho."
+
 
 def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
     """Export a MonteCarloNetwork made with `custom_operators()`; x [B ≥ 2, …]. Batch, draws and levels stay dynamic."""
@@ -44,12 +46,13 @@ def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
             opset_version=OPSET,
             dynamic_shapes=(x_axes, {0: free}, {}, {0: free}),
             input_names=INPUTS,
-            output_names=OUTPUTS,
+            output_names=[_MARK + name for name in OUTPUTS],
             custom_translation_table=_translations(),
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
+    _name_outputs(model.graph)
     _name_axes(model, time_axis)
     _keep_last_steps(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
@@ -180,6 +183,16 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         own.summary.default: summary,
         own.recurrent.default: translation,
     }
+
+
+def _name_outputs(graph: onnx.GraphProto) -> None:
+    """Call the outputs by their names, which the exporter may have given to values of the user's code (x.mean())."""
+    names = {name: f"inner_{name}" for name in OUTPUTS} | {_MARK + name: name for name in OUTPUTS}
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.initializer, *graph.output):
+        value.name = names.get(value.name, value.name)
 
 
 def _drop_traces(graph: onnx.GraphProto) -> None:

@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ..runtime.engines import Engine
-from ..runtime.errors import ExportError
+from ..runtime.errors import ExportError, MurhoError
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .reference import free_samples, generator_noise, given_samples
@@ -25,7 +25,16 @@ SEED = 20240229
 
 def prove(subject: Subject, engine: Engine) -> dict[str, Any]:
     """Compare a finished file with BLiTZ and return the report. Raises ExportError where they differ."""
-    report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+    try:
+        report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+    except MurhoError:
+        raise
+    except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
+        raise ExportError(
+            f"The network or the exported file fails at another number of rows, steps or draws than the example's "
+            f"({type(error).__name__}: {str(error).strip()[:300]}). Its forward must treat rows independently, and "
+            "take every size that may change from its input."
+        ) from error
     return {"passed": True, "engine": engine.name, **report}
 
 

@@ -1,5 +1,6 @@
 """BLiTZ itself as the reference: its own layers and forward pass, draw by draw, with the noise put in or left free."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,7 +44,9 @@ def free_samples(network: nn.Module, x: Tensor, count: int, seed: int) -> NDArra
     """
     layers = bayesian_layers(network)
     if any(layer.freeze or _lacks_bias(layer) for layer in layers.values()):
-        posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of untied copies the caller has warned
+            posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
         generator = np.random.default_rng(seed)
         return given_samples(network, posteriors, x, range(count), lambda _draw, _site, n: generator.standard_normal(n))
     with _evaluating(network), torch.random.fork_rng(devices=[]):
@@ -58,7 +61,7 @@ def _lacks_bias(layer: nn.Module) -> bool:
 def _forward(network: nn.Module, x: Tensor) -> NDArray[np.float64]:
     own = next((p for p in network.parameters() if p.is_floating_point()), x)
     with torch.no_grad():
-        result = first_output(network(x.to(own.device, own.dtype)))
+        result = first_output(network(x.to(own.device, own.dtype if x.is_floating_point() else x.dtype)))
     return result.to("cpu", torch.float64).numpy()
 
 

@@ -147,7 +147,7 @@ def _build(subject: Subject, format: str) -> Callable[[Card | None, Path], None]
             subject.network, subject.posteriors, subject.scaling, kernels, subject.per_draw, subject.sites
         )
 
-    x = repeat_rows(subject.example, 3)
+    x = repeat_rows(subject.example, 7)  # a number of rows that the proof does not use
     if subject.time_axis and x.shape[1] < 2:  # torch.export takes an axis of length 1 for a fixed one
         x = x.repeat(1, 2, 1)
     try:
@@ -156,6 +156,8 @@ def _build(subject: Subject, format: str) -> Callable[[Card | None, Path], None]
             return lambda card, path: onnx_file.write(model, card, path)
         module = torchscript_file.build(folded(torchscript_file.scripted_kernels()), x)
         return lambda card, path: torchscript_file.write(module, card, path)
+    except ExportError:
+        raise
     except Exception as error:  # torch's tracers raise what they like
         reason = str(error).strip().splitlines()
         raise ExportError(

@@ -34,8 +34,8 @@ def load(path: str | os.PathLike[str], device: str = "cpu", threads: int | None 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
     there, MissingExtra where TorchScript lacks torch.
     """
-    if threads is not None and threads < 1:
-        raise InputError(f"threads must be at least 1, not {threads}.")
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
     artifact = read(path)
     return Model(artifact.card, open_engine(artifact, device), threads or planner.cores())
 
@@ -116,8 +116,8 @@ class Model:
                 f"[batch, 1]. This artifact has x {self.card.input.axes} {self.card.input.shape} and an output "
                 f"{self.card.output.shape}."
             )
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, not {steps}.")
+        if not isinstance(steps, int) or steps < 1:
+            raise InputError(f"steps must be a whole number of at least 1, not {steps!r}.")
         names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
         path = []
         for _ in range(steps):

@@ -15,7 +15,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-bench: .venv/dev.stamp ## every figure of docs/benchmarks.md
+bench: .venv/dev.stamp ## the speed, cold start and memory figures of the README
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/memory.py

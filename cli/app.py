@@ -133,9 +133,16 @@ def train(
 def export(
     checkpoint: CheckpointFile,
     out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx and .pt choose the format.")],
+    sampling: Annotated[
+        str,
+        typer.Option(
+            help="weights, as BLiTZ draws; or local: a linear layer's outputs in their place. Each row has the same "
+            "law and is far faster, but draws are no longer comparable across rows."
+        ),
+    ] = "weights",
 ) -> None:
     """Export a checkpoint to artifacts, and prove each against BLiTZ before it is put in place."""
-    extra(".tasks", "train").export(checkpoint, out)
+    extra(".tasks", "train").export(checkpoint, out, sampling)
 
 
 @app.command()

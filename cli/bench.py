@@ -16,12 +16,14 @@ from .. import Intervals, Model, MurhoError, load
 from ..runtime.contract import Card
 from ..runtime.errors import InputError
 from ..runtime.planner import cores
+from ..runtime.typical import typical_inputs
 from .entry import extra
 from .tables import console, write_json
 
 System = Callable[[NDArray[np.float32], int], Intervals]
 
 LOOP = "BLiTZ loop"
+LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
 LEVEL = 0.95
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
 
@@ -47,7 +49,7 @@ def run(
         raise InputError(
             "The artifacts were made from different networks. Benchmark artifacts of one network together."
         )
-    systems: dict[str, System] = {f"murho {model.engine}": _murho(model) for model in models}
+    systems: dict[str, System] = {_name(model): _murho(model) for model in models}
     loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)
     if loop is not None:
         systems[LOOP] = loop
@@ -56,7 +58,7 @@ def run(
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(batches) * len(draw_counts) * sum(turns.values()))
         for batch in batches:
-            x = inputs(card, batch)
+            x = typical_inputs(card, batch)[0]
             for draws in draw_counts:
                 progress.update(task, description=f"{batch} rows, {draws} draws")
                 times, answers = _timed(systems, turns, x, draws, lambda: progress.advance(task))
@@ -68,29 +70,30 @@ def run(
     return rows
 
 
-def inputs(card: Card, batch: int) -> NDArray[np.float32]:
-    """Inputs [batch, …] in raw units, drawn around the training part's mean and spread."""
-    sizes = (batch, *(size or card.training.get("window", 16) for size in card.input.shape[1:]))
-    noise = np.random.default_rng(0).standard_normal(sizes)
-    return (noise * card.scaling.input_scale + card.scaling.input_mean).astype(np.float32)
-
-
 def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
     """Compare what was timed: artifacts draw by draw, with BLiTZ at equal noise, and with BLiTZ's loop in law."""
-    ours = {name: answer for name, answer in answers.items() if name != LOOP}
+    for local in (False, True):
+        ours = {name: a for name, a in answers.items() if name != LOOP and name.endswith(LOCAL) == local}
+        if ours:
+            _check_alike(ours, answers.get(LOOP), loop, x, local)
+
+
+def _check_alike(
+    ours: dict[str, Intervals], free: Intervals | None, loop: Any, x: NDArray[np.float32], local: bool
+) -> None:
+    """Check artifacts that sample alike."""
     first = next(iter(ours.values()))
     largest = np.abs(first.samples).max()
     for name, answer in ours.items():
         error = np.abs(answer.samples - first.samples).max() / largest
         if not error <= TOLERANCE:
             raise MurhoError(f"{name} differs from the other artifact by {error:.2g} of the largest value.")
-    if loop is None:
+    if free is None:
         return
     few = first.draws[:8]
-    error = np.abs(first.samples[: len(few)] - loop.given(x, few, first.seed)).max() / largest
+    error = np.abs(first.samples[: len(few)] - loop.given(x, few, first.seed, local)).max() / largest
     if not error <= TOLERANCE:
         raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
-    free = answers[LOOP]
     # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
     allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws)) + TOLERANCE * largest
     if not (np.abs(first.mean - free.mean) <= allowed).all():
@@ -106,6 +109,10 @@ def machine() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {"processor": platform.processor() or platform.machine(), "cores": cores(), "versions": versions}
+
+
+def _name(model: Model) -> str:
+    return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
 
 
 def _murho(model: Model) -> System:

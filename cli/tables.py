@@ -51,8 +51,10 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_column(overflow="fold")
     table.add_row("task", card.task)
     table.add_row("created", card.created)
-    table.add_row("x", _described(card.input))
-    table.add_row("output", _described(card.output))
+    for array in card.inputs:
+        table.add_row(f"input {array.name}", _described(array))
+    for array in card.outputs:
+        table.add_row(f"output {array.name}", _described(array))
     table.add_row("defaults", f"{card.draws} draws, level {', '.join(f'{v:g}' for v in card.levels)}, seed {card.seed}")
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
@@ -61,12 +63,21 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("proof", _proof(card.verification))
     console.print(table)
     sites = Table(title="Sites: calls of Bayesian layers", title_justify="left")
-    for column in ("site", "layer", "kind", "tensors", "weights"):
-        sites.add_column(column, justify="right" if column in ("site", "weights") else "left")
+    for column in ("site", "layer", "kind", "tensors", "samples", "numbers per draw", "σ / |μ|"):
+        sites.add_column(column, justify="right" if column in ("site", "numbers per draw", "σ / |μ|") else "left")
     for number, site in enumerate(card.sites):
         shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in site.shapes.items())
-        sites.add_row(str(number), site.layer, site.kind, shapes, f"{site.n:,}")
+        samples = "outputs" if site.sampling == "local" else "weights"
+        ratio = f"{site.relative_sigma:.2g}{'' if site.trained else ' !'}"
+        sites.add_row(str(number), site.layer, site.kind, shapes, samples, f"{site.n:,}", ratio)
     console.print(sites)
+    if any(site.sampling == "local" for site in card.sites):
+        console.print("Sampling outputs in place of weights keeps the law of each row, not the joint law of rows.")
+    if still := sorted({site.layer for site in card.sites if not site.trained}):
+        console.print(
+            f"! Warning: in {', '.join(still)} σ never left the value that BLiTZ starts it at, so the intervals say "
+            "nothing about the data. Train longer, or with a larger learning rate for ρ."
+        )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
@@ -11,7 +12,9 @@ from .. import Card
 from ..export import to_onnx, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
+from ..runtime.contract import Array
 from ..runtime.errors import InputError
+from ..runtime.typical import typical_input
 from ..train import Checkpoint, Dataset, fit, load_checkpoint, prepare, read_series
 from .tables import console, write_json
 
@@ -52,41 +55,39 @@ def fit_checkpoint(data: Dataset, network: dict[str, Any], path: Path, settings:
     return load_checkpoint(path)
 
 
-def export(checkpoint: Path, out: list[Path]) -> None:
+def export(checkpoint: Path, out: list[Path], sampling: str) -> None:
     for path in out:
         if path.suffix not in (".onnx", ".pt"):
             raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
         with console.status(Text(f"Exporting and proving {path} …")):
-            card = export_checkpoint(loaded, path)
+            card = export_checkpoint(loaded, path, sampling)
         error = card.verification["exact"]["largest_error"]
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: Path) -> Card:
+def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weights") -> Card:
     """Write a checkpoint's network as an artifact; the path's suffix chooses the format."""
     write = to_onnx if path.suffix == ".onnx" else to_torchscript
-    steps = range(1, checkpoint.horizon + 1)
     return write(
         checkpoint.network(),
         path,
         example_inputs(checkpoint),
         scaling=checkpoint.scaling,
         name=checkpoint.name,
-        task="forecast",
-        input_names=(checkpoint.target, *checkpoint.features),
-        output_names=[f"{checkpoint.target} + {step}" for step in steps],
+        task=checkpoint.task,
+        sampling=sampling,
+        input_names=checkpoint.input_names,
+        output_names=checkpoint.output_names,
         training=checkpoint.summary(),
     )
 
 
-def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> torch.Tensor:
-    """Windows [rows, window, features] in raw units, drawn around the training part's mean and spread."""
-    scaling = checkpoint.scaling
-    sizes = (rows, checkpoint.window, 1 + len(checkpoint.features))
-    noise = torch.randn(sizes, generator=torch.Generator().manual_seed(0))
-    return noise * torch.tensor(scaling.input_scale) + torch.tensor(scaling.input_mean)
+def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> NDArray[Any]:
+    """Inputs [rows, …] in raw units, drawn around the training part's mean and spread."""
+    axes = ("batch", *(f"axis{k}" for k in range(1, len(checkpoint.shape) + 1)))
+    return typical_input(Array("x", axes, (None, *checkpoint.shape)), checkpoint.scaling, rows)
 
 
 def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:

@@ -1,3 +1,4 @@
+from .kinds import register_layer
 from .writer import to_onnx, to_torchscript, verify
 
-__all__ = ["to_onnx", "to_torchscript", "verify"]
+__all__ = ["register_layer", "to_onnx", "to_torchscript", "verify"]

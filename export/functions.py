@@ -48,6 +48,163 @@ _LINEAR = """
   y_shape = Concat<axis = 0>(free, middle, outputs1)
 """
 
+# The outputs are normal: mean x μᵀ, variance x² (σ²)ᵀ (Kingma, Salimans & Welling 2015, equation 6).
+_LINEAR_LOCAL = """
+  axis0 = Constant<value = int64[1] {0}>()
+  axis1 = Constant<value = int64[1] {1}>()
+  free = Constant<value = int64[1] {-1}>()
+  count = Shape(draws)
+  n = Shape(mu)
+  inputs0 = Constant<value_int: int = @inputs>()
+  inputs1 = Unsqueeze(inputs0, axis0)
+  outputs0 = Constant<value_int: int = @outputs>()
+  outputs1 = Unsqueeze(outputs0, axis0)
+  area = Mul(inputs1, outputs1)
+  weight_shape = Concat<axis = 0>(outputs1, inputs1)
+  mu_flat = Slice(mu, axis0, area)
+  mu_weight = Reshape(mu_flat, weight_shape)
+  mu_t = Transpose(mu_weight)
+  squares = Mul(sigma, sigma)
+  squares_flat = Slice(squares, axis0, area)
+  squares_weight = Reshape(squares_flat, weight_shape)
+  squares_t = Transpose(squares_weight)
+  x_shared0 = Constant<value_int: int = @shared>()
+  x_shared = Cast<to = 9>(x_shared0)
+  x_lead = Where(x_shared, axis1, count)
+  rows_shape = Concat<axis = 0>(x_lead, free, inputs1)
+  rows = Reshape(x, rows_shape)
+  rows_squared = Mul(rows, rows)
+  product = MatMul(rows, mu_t)
+  product_squared = MatMul(rows_squared, squares_t)
+  noise_rows = murho.Normals<stream: int = @site>(draws, seed, outputs1)
+  noise = Unsqueeze(noise_rows, axis1)
+  y_shape = Concat<axis = 0>(free, outputs1)
+"""
+
+_LOCAL_BIAS = """
+  mu_bias = Slice(mu, area, n)
+  mean = Add(product, mu_bias)
+  squares_bias = Slice(squares, area, n)
+  variance = Add(product_squared, squares_bias)
+"""
+
+_LOCAL_NO_BIAS = """
+  mean = Identity(product)
+  variance = Identity(product_squared)
+"""
+
+_LOCAL_END = """
+  std = Sqrt(variance)
+  scatter = Mul(std, noise)
+  total = Add(mean, scatter)
+  y = Reshape(total, y_shape)
+"""
+
+_CONVOLUTION = """
+  weight_shape = Constant<value_ints: ints = @shape>()
+  weight_n = ReduceProd<keepdims = 1>(weight_shape)
+  weight_flat = Slice(weights, axis0, weight_n, axis1)
+"""
+
+_CONV_OPTIONS = "strides: ints = @stride, pads: ints = @pads, dilations: ints = @dilation, group: int = @groups"
+
+# A convolution for each draw: ONNX's groups are fixed when the file is written, the number of draws is not.
+_CONV_EACH = """
+  each_shape = Concat<axis = 0>(count, weight_shape)
+  weight = Reshape(weight_flat, each_shape)
+  {bias_each}
+  inner = Shape<start = 1>(x)
+  x_shape = Concat<axis = 0>(count, free, inner)
+  x_draws = Reshape(x, x_shape)
+  y_draws = Scan<num_scan_inputs = {inputs}, body = step
+    (float[{axes}] x_one, float[{axes}] w_one{bias_type}) => (float[{axes}] y_one)
+  {{
+    y_one = Conv<{options}>(x_one, w_one{bias_one})
+  }}>(x_draws, weight{bias_many})
+  y_inner = Shape<start = 2>(y_draws)
+  y_shape = Concat<axis = 0>(free, y_inner)
+  y = Reshape(y_draws, y_shape)
+"""
+
+# The same x for every draw: one convolution, the draws' outputs as its channels. A group's channels stand together.
+_CONV_SHARED = """
+  groups0 = Constant<value_int: int = @groups>()
+  groups1 = Unsqueeze(groups0, axis0)
+  outputs1 = Slice(weight_shape, axis0, axis1)
+  end = Shape(weight_shape)
+  part = Slice(weight_shape, axis1, end)
+  split_shape = Concat<axis = 0>(count, groups1, free, part)
+  weight_split = Reshape(weight_flat, split_shape)
+  weight_groups = Transpose<perm = [1, 0, 2, {weight_axes}]>(weight_split)
+  kernel_shape = Concat<axis = 0>(free, part)
+  kernel = Reshape(weight_groups, kernel_shape)
+  {bias_each}
+  channels = Conv<{options}>(x, kernel{bias_many})
+  space = Shape<start = 2>(channels)
+  rows = Shape<start = 0, end = 1>(x)
+  channels_shape = Concat<axis = 0>(rows, groups1, count, free, space)
+  channels_split = Reshape(channels, channels_shape)
+  y_draws = Transpose<perm = [2, 0, 1, {space_axes}]>(channels_split)
+  y_shape = Concat<axis = 0>(free, outputs1, space)
+  y = Reshape(y_draws, y_shape)
+"""
+
+_BIAS_EACH = "bias = Slice(weights, weight_n, n, axis1)"
+
+_BIAS_SHARED = """bias_flat = Slice(weights, weight_n, n, axis1)
+  bias_shape = Concat<axis = 0>(count, groups1, free)
+  bias_split = Reshape(bias_flat, bias_shape)
+  bias_groups = Transpose<perm = [1, 0, 2]>(bias_split)
+  bias = Reshape(bias_groups, free)"""
+
+_EMBEDDING = """
+  rows0 = Constant<value_int: int = @rows>()
+  rows1 = Unsqueeze(rows0, axis0)
+  width0 = Constant<value_int: int = @width>()
+  width1 = Unsqueeze(width0, axis0)
+  table_shape = Concat<axis = 0>(free, width1)
+  table = Reshape(weights, table_shape)
+  x_shared0 = Constant<value_int: int = @shared>()
+  x_shared = Cast<to = 9>(x_shared0)
+  x_lead = Where(x_shared, axis1, count)
+  index_shape = Concat<axis = 0>(x_lead, free)
+  tokens = Reshape(x, index_shape)
+  zero = Constant<value = int64 {0}>()
+  one = Constant<value = int64 {1}>()
+  count0 = Squeeze(count, axis0)
+  order = Range(zero, count0, one)
+  order_column = Unsqueeze(order, axis1)
+  start = Mul(order_column, rows1)
+  index = Add(tokens, start)
+  vectors = Gather<axis = 0>(table, index)
+  middle = Shape<start = 1>(x)
+  y_shape = Concat<axis = 0>(free, middle, width1)
+"""
+
+# As torch.embedding_renorm_: a vector longer than max_norm is shortened to it.
+_MAX_NORM = """
+  p = Constant<value_float: float = @norm_type>()
+  unit = Constant<value = float {1}>()
+  root = Div(unit, p)
+  last = Constant<value = int64[1] {-1}>()
+  sizes = Abs(vectors)
+  powers = Pow(sizes, p)
+  power = ReduceSum<keepdims = 1>(powers, last)
+  length = Pow(power, root)
+  most = Constant<value_float: float = @max_norm>()
+  tiny = Constant<value = float {1e-7}>()
+  length_tiny = Add(length, tiny)
+  factor = Div(most, length_tiny)
+  shortened = Mul(vectors, factor)
+  long = Greater(length, most)
+  kept = Where(long, shortened, vectors)
+  y = Reshape(kept, y_shape)
+"""
+
+_NO_MAX_NORM = """
+  y = Reshape(vectors, y_shape)
+"""
+
 _BIAS = """
   bias = Slice(weights, area, n, axis1)
   bias_row = Unsqueeze(bias, axis1)
@@ -108,6 +265,9 @@ _LSTM = """
   w_shape = Concat<axis = 0>(count, free, width)
   w = Reshape(weights, w_shape)
   wt = Transpose<perm = [0, 2, 1]>(w)
+"""
+
+_LSTM_STEPS = """
   h_end, c_end, h_all = Scan<num_scan_inputs = 1, body = step
     (float[?, ?, ?] h_old, float[?, ?, ?] c_old, float[?, ?, ?] x_now)
     => (float[?, ?, ?] h_new, float[?, ?, ?] c_new, float[?, ?, ?] h_out)
@@ -126,8 +286,46 @@ _LSTM = """
     h_new = Mul(o, c_out)
     h_out = Identity(h_new)
   }>(h_first, c_first, x_steps)
+"""
+
+_C_LAST = """
   c_last_t = Transpose<perm = [0, 2, 1]>(c_end)
   c_last = Reshape(c_last_t, last_shape)
+"""
+
+# BLiTZ's own: the gates read c in place of h, the candidate neither, and the output gate is inside the last tanh.
+_PEEPHOLE = """
+  two = Constant<value = int64[1] {2}>()
+  three = Constant<value = int64[1] {3}>()
+  width2 = Mul(two, hidden1)
+  width3 = Mul(three, hidden1)
+  row_b = Add(inputs1, hidden1)
+  row_end = Add(row_b, axis1)
+  w_g = Slice(w, width2, width3, axis2)
+  w_gx = Slice(w_g, axis0, inputs1, axis1)
+  w_gb = Slice(w_g, row_b, row_end, axis1)
+  w_xg = Concat<axis = 1>(w_gx, w_gb)
+  wt_xg = Transpose<perm = [0, 2, 1]>(w_xg)
+  h_end, c_end, h_all = Scan<num_scan_inputs = 1, body = step
+    (float[?, ?, ?] h_old, float[?, ?, ?] c_old, float[?, ?, ?] x_now)
+    => (float[?, ?, ?] h_new, float[?, ?, ?] c_new, float[?, ?, ?] h_out)
+  {
+    column = Concat<axis = 1>(x_now, c_old, one)
+    gates = MatMul(wt, column)
+    gate_i, gate_f, gate_g, gate_o = Split<axis = 1, num_outputs = 4>(gates)
+    x_one = Concat<axis = 1>(x_now, one)
+    candidate = MatMul(wt_xg, x_one)
+    i = Sigmoid(gate_i)
+    f = Sigmoid(gate_f)
+    g = Sigmoid(candidate)
+    o = Sigmoid(gate_o)
+    kept = Mul(f, c_old)
+    added = Mul(i, g)
+    c_new = Add(kept, added)
+    c_out = Mul(o, c_new)
+    h_new = Tanh(c_out)
+    h_out = Identity(h_new)
+  }>(h_first, c_first, x_steps)
 """
 
 _GRU = """
@@ -233,47 +431,101 @@ def _without_sequence(body: str) -> str:
 _ENDS = _END.format(end="lower", side="below") + _END.format(end="upper", side="above")
 _SEQUENCE_ATTRIBUTES = ("site", "inputs", "hidden", "shared", "state_shared")
 _LINEAR_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
+_CONV_ATTRIBUTES = ("site", "shape", "stride", "pads", "dilation", "groups")
+_SAMPLED = ("draws", "seed", "mu", "sigma")
+_RECURRENT = _SIZES + _WEIGHTS + _SEQUENCE
+
+Source = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
+
+
+def _convolution(rank: int, bias: bool, shared: bool) -> Source:
+    spatial = range(3, 3 + rank)
+    body = (_CONV_SHARED if shared else _CONV_EACH).format(
+        options=_CONV_OPTIONS,
+        inputs=3 if bias else 2,
+        axes=", ".join("?" * (rank + 2)),
+        bias_each=(_BIAS_SHARED if shared else _BIAS_EACH) if bias else "",
+        bias_type=", float[?] b_one" if bias else "",
+        bias_one=", b_one" if bias else "",
+        bias_many=", bias" if bias else "",
+        weight_axes=", ".join(str(axis) for axis in (*spatial, 3 + rank)),
+        space_axes=", ".join(str(axis) for axis in (*spatial, 3 + rank)),
+    )
+    return _CONV_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _CONVOLUTION + body
+
+
+def convolution_name(rank: int, bias: bool, shared: bool) -> str:
+    """ "Shared" where one x serves every draw."""
+    return f"BayesianConv{rank}d{'' if bias else 'NoBias'}{'Shared' if shared else ''}"
+
 
 # name: (attributes, inputs, outputs, body)
-_SOURCES = {
-    "BayesianLinear": (
+_SOURCES: dict[str, Source] = {
+    "BayesianWeights": (("site",), _SAMPLED, ("weights",), "  n = Shape(mu)\n" + _WEIGHTS),
+    "BayesianLinear": (_LINEAR_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _LINEAR + _BIAS),
+    "BayesianLinearNoBias": (_LINEAR_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _LINEAR + _NO_BIAS),
+    "BayesianLinearLocal": (
         _LINEAR_ATTRIBUTES,
-        ("x", "draws", "seed", "mu", "sigma"),
+        ("x", *_SAMPLED),
         ("y",),
-        _SIZES + _WEIGHTS + _LINEAR + _BIAS,
+        _LINEAR_LOCAL + _LOCAL_BIAS + _LOCAL_END,
     ),
-    "BayesianLinearNoBias": (
+    "BayesianLinearNoBiasLocal": (
         _LINEAR_ATTRIBUTES,
-        ("x", "draws", "seed", "mu", "sigma"),
+        ("x", *_SAMPLED),
         ("y",),
-        _SIZES + _WEIGHTS + _LINEAR + _NO_BIAS,
+        _LINEAR_LOCAL + _LOCAL_NO_BIAS + _LOCAL_END,
     ),
-    "BayesianLSTM": (
-        _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "c", "draws", "seed", "mu", "sigma"),
-        ("sequence", "h_last", "c_last"),
-        _SIZES + _WEIGHTS + _SEQUENCE + _LSTM + _H_LAST + _H_ALL,
+    **{
+        convolution_name(rank, bias, shared): _convolution(rank, bias, shared)
+        for rank in (1, 2, 3)
+        for bias in (True, False)
+        for shared in (True, False)
+    },
+    "BayesianEmbedding": (
+        ("site", "rows", "width", "shared"),
+        ("x", *_SAMPLED),
+        ("y",),
+        _SIZES + _WEIGHTS + _EMBEDDING + _NO_MAX_NORM,
+    ),
+    "BayesianEmbeddingMaxNorm": (
+        ("site", "rows", "width", "max_norm", "norm_type", "shared"),
+        ("x", *_SAMPLED),
+        ("y",),
+        _SIZES + _WEIGHTS + _EMBEDDING + _MAX_NORM,
     ),
     "BayesianGRU": (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "draws", "seed", "mu", "sigma"),
+        ("x", "h", *_SAMPLED),
         ("sequence", "h_last"),
-        _SIZES + _WEIGHTS + _SEQUENCE + _GRU + _H_LAST + _H_ALL,
-    ),
-    "BayesianLSTMLast": (
-        _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "c", "draws", "seed", "mu", "sigma"),
-        ("h_last", "c_last"),
-        _SIZES + _WEIGHTS + _SEQUENCE + _without_sequence(_LSTM) + _H_LAST,
+        _RECURRENT + _GRU + _H_LAST + _H_ALL,
     ),
     "BayesianGRULast": (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "draws", "seed", "mu", "sigma"),
+        ("x", "h", *_SAMPLED),
         ("h_last",),
-        _SIZES + _WEIGHTS + _SEQUENCE + _without_sequence(_GRU) + _H_LAST,
+        _RECURRENT + _without_sequence(_GRU) + _H_LAST,
     ),
     "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
 }
+for _name, _steps in (("BayesianLSTM", _LSTM_STEPS), ("BayesianLSTMPeephole", _PEEPHOLE)):
+    _SOURCES[_name] = (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "c", *_SAMPLED),
+        ("sequence", "h_last", "c_last"),
+        _RECURRENT + _LSTM + _steps + _C_LAST + _H_LAST + _H_ALL,
+    )
+    _SOURCES[f"{_name}Last"] = (
+        _SEQUENCE_ATTRIBUTES,
+        ("x", "h", "c", *_SAMPLED),
+        ("h_last", "c_last"),
+        _RECURRENT + _LSTM + _without_sequence(_steps) + _C_LAST + _H_LAST,
+    )
+
+
+def has_last_form(name: str) -> bool:
+    """Whether a function has a form that returns no step of its sequence but the last."""
+    return f"{name}Last" in _SOURCES
 
 
 def functions(names: set[str]) -> list[FunctionProto]:
@@ -292,15 +544,19 @@ def _text(name: str) -> str:
 def schemas() -> dict[str, onnx.defs.OpSchema]:
     """A schema for each function, so that torch's exporter can emit a node that calls it."""
     kind = onnx.defs.OpSchema
+    integers = {"draws", "seed"}
+    types = {"max_norm": kind.AttrType.FLOAT, "norm_type": kind.AttrType.FLOAT}
+    types |= dict.fromkeys(("shape", "stride", "pads", "dilation"), kind.AttrType.INTS)
     made = {}
     for name, (attributes, inputs, outputs, _) in _SOURCES.items():
+        tokens = {"x"} if name.startswith("BayesianEmbedding") else set()
         made[name] = kind(
             name,
             DOMAIN,
             1,
-            inputs=[kind.FormalParameter(i, "tensor(int64)" if i in ("draws", "seed") else "T") for i in inputs],
+            inputs=[kind.FormalParameter(i, "tensor(int64)" if i in integers | tokens else "T") for i in inputs],
             outputs=[kind.FormalParameter(o, "T") for o in outputs],
             type_constraints=[("T", ["tensor(float)"], "")],
-            attributes=[kind.Attribute(a, kind.AttrType.INT, required=True) for a in attributes],
+            attributes=[kind.Attribute(a, types.get(a, kind.AttrType.INT), required=True) for a in attributes],
         )
     return made

@@ -5,6 +5,7 @@ Draws travel folded into the batch axis, draw-major: a tensor is [S·B, …], or
 """
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 from .generator import torch_normals
@@ -38,6 +39,124 @@ def linear(
     return y.reshape([-1] + list(x.shape[1:-1]) + [outputs])  # noqa: RUF005 - TorchScript knows no unpacking
 
 
+def linear_local(
+    x: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    inputs: int,
+    outputs: int,
+    bias: bool,
+    shared: bool,
+) -> Tensor:
+    """BayesianLinear, x [S·B or B, inputs] -> [S·B, outputs], sampling its outputs in place of its weights.
+
+    Local reparameterisation (Kingma, Salimans & Welling 2015, equation 6): for a given row the output is normal with
+    mean x μᵀ and variance x² (σ²)ᵀ, independent over the outputs. One ε [outputs] serves every row of a draw, so that a
+    row's answer does not depend on the rows beside it.
+    """
+    area = inputs * outputs
+    rows = x.reshape(1 if shared else draws.size(0), -1, inputs)
+    mean = torch.matmul(rows, mu[:area].reshape(outputs, inputs).t())
+    variance = torch.matmul(rows * rows, torch.square(sigma[:area]).reshape(outputs, inputs).t())
+    if bias:
+        mean = mean + mu[area:]
+        variance = variance + torch.square(sigma[area:])
+    noise = torch_normals(draws, seed, site, outputs).unsqueeze(1)
+    return (mean + torch.sqrt(variance) * noise).reshape(-1, outputs)
+
+
+def convolution(
+    x: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    shape: list[int],
+    bias: bool,
+    stride: list[int],
+    pads: list[int],
+    dilation: list[int],
+    groups: int,
+    shared: bool,
+) -> Tensor:
+    """BayesianConv1d, 2d, 3d: x [S·B or B, C, …] -> [S·B, O, …]. Posterior: weight `shape` [O, C / groups, …], bias.
+
+    `pads` are ONNX's: the begin of each axis, then the end of each. Different weights for each draw are groups of one
+    convolution; where x is the same for all draws, their outputs are channels of one.
+    """
+    count, rank = draws.size(0), len(stride)
+    weights = sample_weights(draws, seed, mu, sigma, site)
+    n = 1
+    for size in shape:
+        n = n * size
+    begins, ends = pads[:rank], pads[rank:]
+    if begins != ends:
+        around: list[int] = []
+        for k in range(rank):  # torch pads the last axis first
+            around += [begins[rank - 1 - k], ends[rank - 1 - k]]
+        x = F.pad(x, around)
+        begins = [0] * rank
+    outputs = shape[0]
+    weight = weights[:, :n].reshape([count, groups, outputs // groups] + shape[1:])  # noqa: RUF005
+    biases = weights[:, n:].reshape(count, groups, -1)
+    if shared:  # a group's channels stand together: [G, S, O / G]
+        weight, biases = weight.transpose(0, 1), biases.transpose(0, 1)
+        parts = groups
+    else:
+        x = x.reshape([count, -1] + list(x.shape[1:])).transpose(0, 1)  # noqa: RUF005
+        x = x.reshape([x.size(0), -1] + list(x.shape[3:]))  # noqa: RUF005
+        parts = count * groups
+    y = torch.convolution(
+        x,
+        weight.reshape([-1] + shape[1:]),  # noqa: RUF005
+        biases.reshape(-1) if bias else None,
+        stride,
+        begins,
+        dilation,
+        False,
+        [0] * rank,
+        parts,
+    )
+    space = list(y.shape[2:])
+    if shared:
+        y = y.reshape([-1, groups, count, outputs // groups] + space).transpose(1, 2)  # noqa: RUF005
+        y = y.reshape([-1, count, outputs] + space)  # noqa: RUF005
+    else:
+        y = y.reshape([-1, count, outputs] + space)  # noqa: RUF005
+    return y.transpose(0, 1).reshape([-1, outputs] + space)  # noqa: RUF005
+
+
+def embedding(
+    x: Tensor,
+    draws: Tensor,
+    seed: Tensor,
+    mu: Tensor,
+    sigma: Tensor,
+    site: int,
+    rows: int,
+    width: int,
+    max_norm: float,
+    norm_type: float,
+    shared: bool,
+) -> Tensor:
+    """BayesianEmbedding: x int64 [S·B or B, …] -> [S·B, …, width]. Posterior: weight [rows, width].
+
+    With a `max_norm` above 0, looked-up vectors that are longer are shortened to it, as torch.embedding_renorm_ does.
+    """
+    count = draws.size(0)
+    weight = sample_weights(draws, seed, mu, sigma, site).reshape(-1, width)
+    index = x.reshape(1 if shared else count, -1) + torch.arange(count, device=x.device).unsqueeze(1) * rows
+    y = weight[index]
+    if max_norm > 0.0:
+        length = torch.linalg.vector_norm(y, norm_type, dim=-1, keepdim=True)
+        y = torch.where(length > max_norm, y * (max_norm / (length + 1e-7)), y)
+    return y.reshape([-1] + list(x.shape[1:]) + [width])  # noqa: RUF005
+
+
 def lstm(
     x: Tensor,
     h: Tensor,
@@ -49,12 +168,15 @@ def lstm(
     site: int,
     inputs: int,
     hidden: int,
+    peephole: bool,
     shared: bool,
     state_shared: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """BayesianLSTM: x [·, T, F], h and c [·, H] -> the sequence [S·B, T, H] and the last h and c [S·B, H].
 
-    Posterior: weight_ih [F, 4H], weight_hh [H, 4H], bias [4H], gates in the order input, forget, cell, output.
+    Posterior: weight_ih [F, 4H], weight_hh [H, 4H], bias [4H], gates in the order input, forget, cell, output. With
+    `peephole`, BLiTZ's gates read c in place of h, the cell's candidate reads neither and ends in a sigmoid, and the
+    output gate is inside the last tanh.
     """
     count, steps = draws.size(0), x.size(1)
     weights = sample_weights(draws, seed, mu, sigma, site)
@@ -68,10 +190,15 @@ def lstm(
     c = c.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
     sequence: list[Tensor] = []
     for t in range(steps):
-        gates = torch.baddbmm(torch.matmul(x[:, :, t], weight_ih) + bias, h, weight_hh)
-        i, f, g, o = torch.chunk(gates, 4, dim=2)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = torch.sigmoid(o) * torch.tanh(c)
+        from_x = torch.matmul(x[:, :, t], weight_ih) + bias
+        i, f, g, o = torch.chunk(torch.baddbmm(from_x, c if peephole else h, weight_hh), 4, dim=2)
+        if peephole:
+            g = torch.sigmoid(from_x[:, :, 2 * hidden : 3 * hidden])
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * g
+            h = torch.tanh(torch.sigmoid(o) * c)
+        else:
+            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+            h = torch.sigmoid(o) * torch.tanh(c)
         sequence.append(h)
     out = torch.stack(sequence, dim=2)
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden), c.reshape(-1, hidden)

@@ -1,17 +1,20 @@
 """Monte-Carlo twins of BLiTZ's layers: same forward pass, but for all draws at once and from given draws.
 
-A twin knows nothing of how it is exported: it calls the kernels that its `Folding` was made with.
+A twin knows nothing of how it is exported: it calls the kernels that its `Folding` was made with. A frozen layer is its
+twin with a single draw at σ = 0, which leaves the rows of its input as they are.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from blitz.modules import BayesianLinear, BayesianLSTM
+from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, BayesianLSTM
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
+from .kinds import CONVOLUTIONS
 from .posterior import Posterior
 
 
@@ -19,7 +22,11 @@ from .posterior import Posterior
 class Kernels:
     """The functions of kernels.py in one form: plain, scripted, or as custom operators."""
 
+    sample_weights: Callable[..., Tensor]
     linear: Callable[..., Tensor]
+    linear_local: Callable[..., Tensor]
+    convolution: Callable[..., Tensor]
+    embedding: Callable[..., Tensor]
     lstm: Callable[..., tuple[Tensor, Tensor, Tensor]]
     gru: Callable[..., tuple[Tensor, Tensor]]
     summary: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
@@ -32,6 +39,10 @@ class SiteRecord:
     layer: str
     shared: tuple[bool, ...]
     """For each tensor that the layer was given: whether it is the same for every draw."""
+    local: bool
+    """Whether its outputs are sampled in place of its weights (local reparameterisation)."""
+    elements: int
+    """Values per row of the batch that the layer reads and writes."""
 
 
 class Folding:
@@ -41,9 +52,10 @@ class Folding:
     replay the record, since a tracer must not see a decision taken on sizes.
     """
 
-    def __init__(self, kernels: Kernels, sites: list[SiteRecord] | None = None) -> None:
+    def __init__(self, kernels: Kernels, local: bool = False, sites: Sequence[SiteRecord] | None = None) -> None:
         self.kernels = kernels
-        self.sites: list[SiteRecord] = [] if sites is None else sites
+        self.local = local
+        self.sites: list[SiteRecord] = list(sites or ())
         self._trial = sites is None
         self._passed = 0
 
@@ -51,22 +63,34 @@ class Folding:
         self.draws, self.seed = draws, seed
         self._batch, self._passed = batch, 0
 
-    def enter(self, layer: str, *tensors: Tensor) -> tuple[int, tuple[bool, ...]]:
-        """The number of this site, and whether each tensor is shared by all draws."""
+    def enter(self, layer: str, *tensors: Tensor, can_be_local: bool = False) -> tuple[int, SiteRecord]:
+        """The number of this site, and what is known of it."""
         number = self._passed
         self._passed += 1
         if self._trial:
-            self.sites.append(SiteRecord(layer, tuple(self._is_shared(layer, tensor) for tensor in tensors)))
-        return number, self.sites[number].shared
+            shared = tuple(self._is_shared(layer, tensor) for tensor in tensors)
+            self.sites.append(SiteRecord(layer, shared, self.local and can_be_local and self._is_row(tensors[0]), 0))
+        return number, self.sites[number]
+
+    def leave(self, number: int, *tensors: Tensor) -> None:
+        """Note the sizes of what the layer read and wrote."""
+        if self._trial:
+            folded = self._batch * self.draws.shape[0]
+            elements = sum(t.numel() // (self._batch if t.shape[0] % folded else folded) for t in tensors)
+            self.sites[number] = SiteRecord(**{**vars(self.sites[number]), "elements": elements})
 
     def _is_shared(self, layer: str, tensor: Tensor) -> bool:
         rows, folded = tensor.shape[0], self._batch * self.draws.shape[0]
-        if rows not in (self._batch, folded):
+        if rows % self._batch:
             raise ExportError(
                 f"Layer {layer!r} got {rows} rows for a batch of {self._batch}: the network changes the batch axis "
                 "before it. murho folds the draws into that axis, so it must stay the first and keep its length."
             )
-        return bool(rows == self._batch)
+        return bool(rows % folded)
+
+    def _is_row(self, x: Tensor) -> bool:
+        """Whether each row of x belongs to another row of the batch, so that no two of them share a draw's weights."""
+        return x.dim() == 2 and x.shape[0] in (self._batch, self._batch * self.draws.shape[0])
 
 
 class MonteCarloLayer(nn.Module):
@@ -74,14 +98,20 @@ class MonteCarloLayer(nn.Module):
 
     mu: Tensor
     sigma: Tensor
+    one_draw: Tensor
+    no_seed: Tensor
 
-    def __init__(self, posterior: Posterior, original: Any, folding: Folding) -> None:
+    def __init__(self, posterior: Posterior, folding: Folding) -> None:
         super().__init__()
         self.layer = posterior.layer
+        self.frozen = posterior.frozen
         self.register_buffer("mu", posterior.mu)
-        self.register_buffer("sigma", posterior.sigma)
+        self.register_buffer("sigma", torch.zeros_like(posterior.sigma) if self.frozen else posterior.sigma)
+        if self.frozen:
+            self.register_buffer("one_draw", torch.zeros(1, dtype=torch.int64))
+            self.register_buffer("no_seed", torch.zeros((), dtype=torch.int64))
         self.folding = folding
-        self._aside = (original,)  # in a tuple: not to be registered as a submodule
+        self._aside = (posterior,)  # in a tuple: the user's layer must not be registered as a submodule
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -89,15 +119,53 @@ class MonteCarloLayer(nn.Module):
         except AttributeError:
             if name == "_aside":
                 raise
-            return getattr(self._aside[0], name)
+            return getattr(self._aside[0].module, name)
+
+    def sampled(self, call: Callable[..., Any], *tensors: Tensor, can_be_local: bool = False) -> Any:
+        """Pass a site: `call((draws, seed, mu, sigma, number), *shared)`, or `call` with a single draw where frozen."""
+        if self.frozen:
+            return call((self.one_draw, self.no_seed, self.mu, self.sigma, 0), *(True for _ in tensors))
+        folding = self.folding
+        number, record = folding.enter(self.layer, *tensors, can_be_local=can_be_local)
+        arguments = (folding.draws, folding.seed, self.mu, self.sigma, number)
+        result = call(arguments, *record.shared, **({"local": record.local} if can_be_local else {}))
+        folding.leave(number, tensors[0], result if isinstance(result, Tensor) else result[0])
+        return result
 
 
 class MonteCarloLinear(MonteCarloLayer):
     def forward(self, x: Tensor) -> Tensor:
-        folding, (original,) = self.folding, self._aside
-        site, (shared,) = folding.enter(self.layer, x)
-        sizes = (site, original.in_features, original.out_features, bool(original.bias), shared)
-        return folding.kernels.linear(x, folding.draws, folding.seed, self.mu, self.sigma, *sizes)
+        original, kernels = self._aside[0].module, self.folding.kernels
+        sizes = original.in_features, original.out_features, bool(original.bias)
+
+        def call(source: Any, shared: bool, local: bool = False) -> Tensor:
+            return (kernels.linear_local if local else kernels.linear)(x, *source, *sizes, shared)
+
+        y: Tensor = self.sampled(call, x, can_be_local=True)
+        return y
+
+
+class MonteCarloConvolution(MonteCarloLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        posterior, kernels = self._aside[0], self.folding.kernels
+        original, shape = posterior.module, list(posterior.shapes["weight"])
+        rank = len(shape) - 2
+        dilation = _each(original.dilation, rank)
+        pads = _pads(original.padding, shape[2:], dilation)
+        options = (shape, bool(original.bias), _each(original.stride, rank), pads, dilation, original.groups)
+        y: Tensor = self.sampled(lambda source, shared: kernels.convolution(x, *source, *options, shared), x)
+        return y
+
+
+class MonteCarloEmbedding(MonteCarloLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        original, kernels = self._aside[0].module, self.folding.kernels
+        norm = float(original.max_norm or 0), float(original.norm_type)
+        if norm[0] and not 0 < norm[1] < math.inf:
+            raise ExportError(f"Layer {self.layer!r} has norm_type {norm[1]}; murho exports finite ones above 0.")
+        sizes = original.num_embeddings, original.embedding_dim
+        y: Tensor = self.sampled(lambda source, shared: kernels.embedding(x, *source, *sizes, *norm, shared), x)
+        return y
 
 
 class MonteCarloLSTM(MonteCarloLayer):
@@ -105,14 +173,17 @@ class MonteCarloLSTM(MonteCarloLayer):
         self, x: Tensor, hidden_states: tuple[Tensor, Tensor] | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        folding, (original,) = self.folding, self._aside
-        inputs, hidden = original.in_features, original.out_features
-        h, c = hidden_states or (_zeros(x, hidden), _zeros(x, hidden))
-        site, (shared, h_shared, c_shared) = folding.enter(self.layer, x, h, c)
-        if h_shared != c_shared:
-            h, c = (_folded(state, folding) if s else state for state, s in ((h, h_shared), (c, c_shared)))
-        sizes = (site, inputs, hidden, shared, h_shared and c_shared)
-        sequence, h, c = folding.kernels.lstm(x, h, c, folding.draws, folding.seed, self.mu, self.sigma, *sizes)
+        original, kernels = self._aside[0].module, self.folding.kernels
+        sizes = original.in_features, original.out_features, bool(original.peephole)
+        h, c = hidden_states or (_zeros(x, sizes[1]), _zeros(x, sizes[1]))
+
+        def call(source: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
+            states: tuple[Tensor, ...] = h, c
+            if h_shared != c_shared:
+                states = tuple(_repeated(s, source[0]) if of else s for s, of in ((h, h_shared), (c, c_shared)))
+            return kernels.lstm(x, *states, *source, *sizes, shared, h_shared and c_shared)
+
+        sequence, h, c = self.sampled(call, x, h, c)
         return sequence, (h, c)
 
 
@@ -121,61 +192,55 @@ class MonteCarloGRU(MonteCarloLayer):
         self, x: Tensor, hidden_states: Tensor | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, Tensor]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        folding, (original,) = self.folding, self._aside
-        inputs, hidden = original.in_features, original.out_features
-        h = _zeros(x, hidden) if hidden_states is None else hidden_states
-        site, (shared, h_shared) = folding.enter(self.layer, x, h)
-        sizes = (site, inputs, hidden, shared, h_shared)
-        return folding.kernels.gru(x, h, folding.draws, folding.seed, self.mu, self.sigma, *sizes)
+        original, kernels = self._aside[0].module, self.folding.kernels
+        sizes = original.in_features, original.out_features
+        h = _zeros(x, sizes[1]) if hidden_states is None else hidden_states
+        sequence, h = self.sampled(lambda source, *shared: kernels.gru(x, h, *source, *sizes, *shared), x, h)
+        return sequence, h
 
 
-class FrozenRecurrent(nn.Module):
-    """A frozen BLiTZ LSTM or GRU: torch's own at the posterior mean, with BLiTZ's signature.
+class MonteCarloRegistered(MonteCarloLayer):
+    """A layer of the user's own: its registered function of the weights, for all draws."""
 
-    BLiTZ's gates stand in torch's order. Its LSTM has one bias, its GRU a second one for the new gate's state part.
-    """
+    def forward(self, *inputs: Tensor) -> Tensor:
+        posterior, kernels = self._aside[0], self.folding.kernels
+        forward = posterior.kind.forward
+        assert forward is not None
 
-    def __init__(self, posterior: Posterior, original: Any) -> None:
-        super().__init__()
-        self.lstm = isinstance(original, BayesianLSTM)
-        hidden, gates = original.out_features, 4 if self.lstm else 3
-        mean = posterior.split(posterior.mu)
-        bias_hh = torch.zeros(gates * hidden)
-        if not self.lstm:
-            bias_hh[2 * hidden :] = mean["bias"][3 * hidden :]
-        self.recurrent = (nn.LSTM if self.lstm else nn.GRU)(original.in_features, hidden, batch_first=True)
-        self.recurrent.load_state_dict(
-            {
-                "weight_ih_l0": mean["weight_ih"].T,
-                "weight_hh_l0": mean["weight_hh"].T,
-                "bias_ih_l0": mean["bias"][: gates * hidden],
-                "bias_hh_l0": bias_hh,
-            }
-        )
+        def call(source: Any, *shared: bool) -> Tensor:
+            draws = source[0]
+            weights = posterior.split(kernels.sample_weights(*source))
+            unfolded = (
+                x.reshape(1 if same else draws.shape[0], -1, *x.shape[1:])
+                for x, same in zip(inputs, shared, strict=True)
+            )
+            y = forward(posterior.module, weights, *unfolded)
+            if not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != draws.shape[0]:
+                got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+                raise ExportError(
+                    f"The function registered for {posterior.kind.name} must return a tensor [S, B, …] with S = "
+                    f"{draws.shape[0]} draws, but returned {got}. Mend it."
+                )
+            return y.flatten(0, 1)
 
-    def forward(self, x: Tensor, hidden_states: Any = None, sharpen_loss: None = None) -> tuple[Tensor, Any]:
-        if hidden_states is None:
-            start = None
-        else:
-            start = tuple(s.unsqueeze(0) for s in hidden_states) if self.lstm else hidden_states.unsqueeze(0)
-        sequence, end = self.recurrent(x, start)
-        return sequence, tuple(s.squeeze(0) for s in end) if self.lstm else end.squeeze(0)
+        result: Tensor = self.sampled(call, *inputs)
+        return result
 
 
-def make_twin(posterior: Posterior, original: Any, folding: Folding) -> nn.Module:
-    """The twin of a BLiTZ layer: a Monte-Carlo layer, or a deterministic one where the layer is frozen."""
-    if getattr(original, "freeze", False):
-        if not isinstance(original, BayesianLinear):
-            return FrozenRecurrent(posterior, original)
-        mean = posterior.split(posterior.mu)
-        linear = nn.Linear(original.in_features, original.out_features, bias="bias" in mean)
-        linear.load_state_dict(mean)
-        return linear
-    if isinstance(original, BayesianLinear):
-        return MonteCarloLinear(posterior, original, folding)
-    if isinstance(original, BayesianLSTM):
-        return MonteCarloLSTM(posterior, original, folding)
-    return MonteCarloGRU(posterior, original, folding)
+def make_twin(posterior: Posterior, folding: Folding) -> nn.Module:
+    """The Monte-Carlo twin of a BLiTZ layer."""
+    cls = posterior.kind.cls
+    if posterior.kind.forward is not None:
+        return MonteCarloRegistered(posterior, folding)
+    if cls in CONVOLUTIONS:
+        return MonteCarloConvolution(posterior, folding)
+    twins: dict[type, type[MonteCarloLayer]] = {
+        BayesianLinear: MonteCarloLinear,
+        BayesianEmbedding: MonteCarloEmbedding,
+        BayesianLSTM: MonteCarloLSTM,
+        BayesianGRU: MonteCarloGRU,
+    }
+    return twins[cls](posterior, folding)
 
 
 def _refuse_sharpening(layer: str, sharpen_loss: object) -> None:
@@ -187,7 +252,22 @@ def _zeros(x: Tensor, hidden: int) -> Tensor:
     return x.new_zeros(x.shape[0], hidden)
 
 
-def _folded(shared: Tensor, folding: Folding) -> Tensor:
+def _repeated(shared: Tensor, draws: Tensor) -> Tensor:
     """[B, …] -> [S·B, …], the same for every draw."""
-    count = folding.draws.shape[0]
+    count = draws.shape[0]
     return shared.unsqueeze(0).expand(count, *shared.shape).reshape(-1, *shared.shape[1:])
+
+
+def _each(value: int | Sequence[int], rank: int) -> list[int]:
+    """torch takes one number for all axes, or one each."""
+    values = [value] if isinstance(value, int) else list(value)
+    return values * rank if len(values) == 1 else values
+
+
+def _pads(padding: int | str | Sequence[int], kernel: list[int], dilation: list[int]) -> list[int]:
+    """The begin of each axis, then the end of each. torch's "same" puts an odd row at the end."""
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [t // 2 for t in total] + [t - t // 2 for t in total]
+    each = [0] * len(kernel) if padding == "valid" else _each(padding, len(kernel))  # type: ignore[arg-type]
+    return each * 2

@@ -5,6 +5,8 @@ with BLiTZ's layers replaced by their twins; every other module shares its code 
 """
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -13,111 +15,177 @@ from torch import Tensor, nn
 
 from ..runtime.contract import Scaling
 from ..runtime.errors import ExportError
-from .kernels import gru, linear, lstm, summary
+from . import kernels
+from .blame import Blame
 from .layers import Folding, Kernels, SiteRecord, make_twin
 from .posterior import Posterior
 
-PLAIN = Kernels(linear, lstm, gru, summary)
+PLAIN = Kernels(**{field.name: getattr(kernels, field.name) for field in fields(Kernels)})
 
-# No product of two of these equals another: every size of an axis tells where it comes from.
-TRIAL_DRAWS, TRIAL_BATCH = 5, 3
+TRIAL_BATCH = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is folded: what is asked for, and what trial runs learnt."""
+
+    scaling: Scaling
+    local: bool = False
+    """Sample outputs in place of weights wherever that keeps the law of each row."""
+    keywords: tuple[str, ...] = ()
+    """Names of the inputs that the network's forward takes by keyword; empty for positions."""
+    outputs: tuple[str, ...] = ()
+    """Names of what the network returns: the first ones of a tuple, or all of a dict's."""
+    softmax: bool = False
+    """Whether the first output are logits, to become class probabilities."""
+    per_draw: bool = False
+    """Whether the inputs must be repeated for every draw at the start."""
+    sites: tuple[SiteRecord, ...] | None = None
+    """None before the trial run."""
+    shared: tuple[bool, ...] = ()
+    """For each output: whether it is the same for every draw."""
 
 
 class MonteCarloNetwork(nn.Module):
-    """x [B, …] raw units, draws int64 [S], seed int64, levels [K] -> samples, mean, std, lower, upper."""
+    """x [B, …] raw units (or several inputs), draws int64 [S], seed int64, levels [K] -> the outputs.
+
+    For each output of the network: samples [S, B, …], mean, std, lower, upper.
+    """
 
     input_mean: Tensor
     input_scale: Tensor
     output_mean: Tensor
     output_scale: Tensor
 
-    def __init__(
-        self,
-        network: nn.Module,
-        posteriors: dict[str, Posterior],
-        scaling: Scaling,
-        kernels: Kernels,
-        per_draw: bool = False,
-        sites: list[SiteRecord] | None = None,
-    ) -> None:
-        """`per_draw` repeats x for every draw at the start, where the user's code needs all rows to be there.
-
-        Without `sites` the next pass is a trial run, which records them.
-        """
+    def __init__(self, network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, kernels: Kernels) -> None:
+        """A plan without sites makes the next pass a trial run, which records them."""
         super().__init__()
-        self.folding = Folding(kernels, sites)
+        self.folding = Folding(kernels, plan.local, plan.sites)
         self.network = _rebuild(network, posteriors, self.folding).eval()
-        self.per_draw = per_draw
+        self.plan = plan
+        scaling = plan.scaling
         for name in ("input_mean", "input_scale", "output_mean", "output_scale"):
             self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=torch.float32))
-        self.relative = scaling.relative
         self.scaled_input = scaling.input_mean != (0.0,) or scaling.input_scale != (1.0,)
         self.scaled_output = scaling.output_mean != (0.0,) or scaling.output_scale != (1.0,)
+        self.found: list[bool] = []
 
-    def samples(self, x: Tensor, draws: Tensor, seed: Tensor) -> Tensor:
-        """Samples [S, B, …] alone."""
+    def all_samples(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        """Samples [S, B, …] of each output, for (inputs …, draws, seed)."""
+        x, *others = arguments[:-2]
+        draws, seed = arguments[-2:]
         count, batch = draws.shape[0], x.shape[0]
         self.folding.begin(draws, seed, batch)
-        last = x[:, -1] if self.relative else None
+        last = x[:, -1] if self.plan.scaling.relative else None
         if last is not None:
             x = x - last.unsqueeze(1)
         if self.scaled_input:
             x = (x - self.input_mean) / self.input_scale
-        if self.per_draw:
-            x = x.unsqueeze(0).expand(count, *x.shape).reshape(-1, *x.shape[1:])
-        y = first_output(self.network(x))
+        inputs = [x, *others]
+        if self.plan.per_draw:
+            inputs = [v.unsqueeze(0).expand(count, *v.shape).reshape(-1, *v.shape[1:]) for v in inputs]
+        results = outputs_of(call(self.network, inputs, self.plan.keywords), self.plan.outputs)
+        if self.plan.sites is None:
+            self.found = [y.shape[0] == batch for y in results.values()]
+        shared = self.found or self.plan.shared
+        unfolded = [
+            y.unsqueeze(0).expand(count, *y.shape) if same else y.reshape(count, batch, *y.shape[1:])
+            for y, same in zip(results.values(), shared, strict=True)
+        ]
+        return self._in_raw_units(unfolded[0], last), *unfolded[1:]
+
+    def _in_raw_units(self, y: Tensor, last: Tensor | None) -> Tensor:
+        if self.plan.softmax:
+            y = torch.softmax(y, dim=-1)
         if self.scaled_output:
             y = y * self.output_scale + self.output_mean
-        y = y.reshape(count, batch, *y.shape[1:])
         return y if last is None else y + last[:, :1]
 
-    def forward(
-        self, x: Tensor, draws: Tensor, seed: Tensor, levels: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        samples = self.samples(x, draws, seed)
-        mean, std, lower, upper = self.folding.kernels.summary(samples, levels)
-        return samples, mean, std, lower, upper
+    def samples(self, *arguments: Tensor) -> Any:
+        """The samples of the network's output; a tuple of them where it has several."""
+        results = self.all_samples(*arguments)
+        return results if len(results) > 1 else results[0]
+
+    def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
+        results = self.all_samples(*arguments[:-1])
+        return sum(((y, *self.folding.kernels.summary(y, arguments[-1])) for y in results), ())
 
 
-def first_output(result: Any) -> Tensor:
-    """The prediction of a network that returns a tensor, or (output, state)."""
-    if isinstance(result, tuple | list) and len(result) == 2:
-        result = result[0]
-    if not isinstance(result, Tensor) or not result.is_floating_point():
-        raise ExportError(
-            "The network's forward must return a float tensor or (output, state), but returns "
-            f"{type(result).__name__}. Wrap it in a module that returns the prediction."
-        )
-    return result
+def call(network: nn.Module, inputs: Sequence[Tensor], keywords: Sequence[str]) -> Any:
+    return network(**dict(zip(keywords, inputs, strict=True))) if keywords else network(*inputs)
 
 
-def trial_run(
-    network: nn.Module, posteriors: dict[str, Posterior], scaling: Scaling, x: Tensor
-) -> tuple[bool, list[SiteRecord]]:
-    """Run the folded network once: (whether x must be repeated per draw, the sites that were passed).
+def outputs_of(result: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    """What a network returned, by name: of a dict all entries, or those named; of a tuple the first ones.
+
+    Without names, a tensor is "output", and so is the first part of an (output, state) pair.
+    """
+    if isinstance(result, dict):
+        missing = [name for name in names if name not in result]
+        if missing:
+            raise ExportError(f"The network returns no {', '.join(missing)}; it returns {', '.join(map(str, result))}.")
+        found = {name: result[name] for name in names} if names else {str(key): value for key, value in result.items()}
+    else:
+        parts = list(_flat(result)) if isinstance(result, tuple | list) else [result]
+        if not names and isinstance(result, tuple | list) and len(result) != 2:
+            raise ExportError(
+                f"The network returns {len(result)} values. Name those to export, in order: outputs=('first', …)."
+            )
+        if len(names) > len(parts):
+            raise ExportError(f"outputs names {len(names)} values, but the network returns {len(parts)}.")
+        found = dict(zip(names or ("output",), parts, strict=False))
+    for name, value in found.items():
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+            raise ExportError(
+                f"The network's forward must return float tensors, alone, as (output, state), or in a tuple or dict; "
+                f"{name!r} is {kind}. Wrap it in a module that returns the prediction."
+            )
+    return found
+
+
+def _flat(parts: Any) -> Any:
+    for part in parts:
+        if isinstance(part, tuple | list):
+            yield from _flat(part)
+        else:
+            yield part
+
+
+def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, inputs: Sequence[Tensor]) -> Plan:
+    """Run the folded network and complete the plan: sites, outputs, and whether inputs must be repeated per draw.
 
     At first everything before the first Bayesian layer is computed once for all draws. Where a branch makes that
-    impossible (a skip connection around the first Bayesian layer adds [B, …] to [S·B, …]), x is repeated instead.
+    impossible (a skip connection around the first Bayesian layer adds [B, …] to [S·B, …]), inputs are repeated instead.
     """
-    x = repeat_rows(x, TRIAL_BATCH)
-    draws, seed = torch.arange(TRIAL_DRAWS), torch.tensor(0)
+    rows = [repeat_rows(x, TRIAL_BATCH) for x in inputs]
+    count = _trial_draws(inputs)
     first: Exception | None = None
+    blamed = ""
     for per_draw in (False, True):
-        folded = MonteCarloNetwork(network, posteriors, scaling, PLAIN, per_draw)
+        attempt = replace(plan, per_draw=per_draw)
+        folded = MonteCarloNetwork(network, posteriors, attempt, PLAIN)
         try:
-            with torch.no_grad():
-                folded.samples(x, draws, seed)
+            with torch.no_grad(), Blame(folded.network) as blame:
+                folded.samples(*rows, torch.arange(count), torch.tensor(0))
         except Exception as error:  # whatever the user's forward raises when it is given S·B rows
-            first = first or error
+            if first is None:
+                first, blamed = error, blame.culprit
             continue
-        return per_draw, folded.folding.sites
+        return replace(attempt, sites=tuple(folded.folding.sites), shared=tuple(folded.found))
     assert first is not None
     if isinstance(first, ExportError):
         raise first
     raise ExportError(
-        f"The network cannot run with the draws folded into its batch axis ({type(first).__name__}: {first}). "
-        "Its forward must treat rows independently and take the batch's length from its input."
+        f"{blamed} cannot run with the draws folded into the batch axis ({type(first).__name__}: {first}). "
+        "A forward must treat rows independently and take the batch's length from its input."
     ) from first
+
+
+def _trial_draws(inputs: Sequence[Tensor]) -> int:
+    """A number of draws that tells rows with draws folded in from rows that, say, time was folded into."""
+    primes = (5, 7, 11, 13, 17, 19, 23)
+    return next((prime for prime in primes if all(x[0].numel() % prime for x in inputs)), 29)
 
 
 def repeat_rows(x: Tensor, rows: int) -> Tensor:
@@ -132,7 +200,7 @@ def _rebuild(network: nn.Module, posteriors: dict[str, Posterior], folding: Fold
         if module in done:  # shared modules stay shared
             return done[module]
         if name in posteriors:
-            twin = make_twin(posteriors[name], module, folding)
+            twin = make_twin(posteriors[name], folding)
         elif not any(isinstance(part, BayesianModule) for part in module.modules()):
             twin = copy.deepcopy(module).to("cpu", torch.float32)
         else:

@@ -7,7 +7,7 @@ The kernels enter the exporter as opaque custom operators, each of which it turn
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from onnxscript import values
 from torch import Tensor, nn
 
 from ..runtime.artifact import onnx_digest
-from ..runtime.contract import CARD_KEY, DIGEST_KEY, INPUTS, OUTPUTS, Card
+from ..runtime.contract import CARD_KEY, DIGEST_KEY, FIXED_INPUTS, OUTPUTS, Card
 from . import kernels
-from .functions import DOMAIN, OPSET, functions, schemas
+from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
 from .layers import Kernels
 from .torch_recurrent import keep_time_free, operator, translation
 
@@ -32,28 +32,38 @@ MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
 _MARK = "murho."
 
 
-def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
-    """Export a MonteCarloNetwork made with `custom_operators()`; x [B ≥ 2, …]. Batch, draws and levels stay dynamic."""
+def build(
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    names: Sequence[str],
+    sequences: Sequence[bool],
+    outputs: Sequence[str],
+) -> onnx.ModelProto:
+    """Export a MonteCarloNetwork made with `custom_operators()`; inputs [B ≥ 2, …]. Batch, draws and levels stay free.
+
+    `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names.
+    """
     keep_time_free(network)
     free = torch.export.Dim.DYNAMIC
-    x_axes = {0: free, 1: free} if time_axis else {0: free}
-    example = (x, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]))
+    axes = [{0: free, 1: free} if sequence else {0: free} for sequence in sequences]
+    example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]))
+    finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     with _quiet():
         program = torch.onnx.export(
             network,
             example,
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=(x_axes, {0: free}, {}, {0: free}),
-            input_names=INPUTS,
-            output_names=[_MARK + name for name in OUTPUTS],
+            dynamic_shapes=((*axes, {0: free}, {}, {0: free}),),
+            input_names=[*names, *FIXED_INPUTS],
+            output_names=[_MARK + name for name in finals],
             custom_translation_table=_translations(),
             verbose=False,
         )
     assert program is not None
     model = program.model_proto
-    _name_outputs(model.graph)
-    _name_axes(model, time_axis)
+    _name_outputs(model.graph, finals)
+    _name_axes(model, len(names), sequences)
     _keep_last_steps(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))
@@ -64,11 +74,10 @@ def build(network: nn.Module, x: Tensor, time_axis: bool) -> onnx.ModelProto:
     return model
 
 
-def write(model: onnx.ModelProto, card: Card | None, path: Path) -> None:
+def write(model: onnx.ModelProto, card: Card, path: Path) -> None:
     """Write the model, with its card and the digest over all of it."""
     del model.metadata_props[:]
-    if card is not None:
-        onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
+    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
     content = model.SerializeToString(deterministic=True)
     onnx.helper.set_model_props(seal := onnx.ModelProto(), {DIGEST_KEY: onnx_digest(content)})
     path.write_bytes(content + seal.SerializeToString())
@@ -76,73 +85,74 @@ def write(model: onnx.ModelProto, card: Card | None, path: Path) -> None:
 
 @functools.cache
 def custom_operators() -> Kernels:
-    """The kernels as torch operators murho::linear, lstm, gru, summary, which the exporter keeps whole."""
-    shapes = {"linear": _linear_shape, "lstm": _lstm_shape, "gru": _gru_shape, "summary": _summary_shape}
+    """The kernels as torch operators murho::linear, lstm, …, which the exporter keeps whole."""
     made = {}
-    for name, shape in shapes.items():
+    for name, shape in _SHAPES.items():
         operator = torch.library.custom_op(f"murho::{name}", getattr(kernels, name), mutates_args=())
         operator.register_fake(shape)
         made[name] = operator
     return Kernels(**made)
 
 
+# What the exporter needs to know of each operator in place of running it: shapes. Arguments are those of the kernel.
+
+
 def _rows(x: Tensor, draws: Tensor, shared: bool) -> Any:
     return x.shape[0] * draws.shape[0] if shared else x.shape[0]
 
 
-def _linear_shape(
-    x: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    outputs: int,
-    bias: bool,
-    shared: bool,
-) -> Tensor:
+def _weights_shape(draws, seed, mu, sigma, site):  # type: ignore[no-untyped-def]
+    return mu.new_empty((draws.shape[0], mu.shape[0]))
+
+
+def _linear_shape(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
     return x.new_empty((_rows(x, draws, shared), *x.shape[1:-1], outputs))
 
 
-def _lstm_shape(
-    x: Tensor,
-    h: Tensor,
-    c: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    hidden: int,
-    shared: bool,
-    state_shared: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _convolution_shape(  # type: ignore[no-untyped-def]
+    x, draws, seed, mu, sigma, site, shape, bias, stride, pads, dilation, groups, shared
+):
+    rank = len(stride)
+    space = [
+        (x.shape[2 + k] + pads[k] + pads[rank + k] - dilation[k] * (shape[2 + k] - 1) - 1) // stride[k] + 1
+        for k in range(rank)
+    ]
+    return x.new_empty((_rows(x, draws, shared), shape[0], *space))
+
+
+def _embedding_shape(  # type: ignore[no-untyped-def]
+    x, draws, seed, mu, sigma, site, rows, width, max_norm, norm_type, shared
+):
+    return mu.new_empty((_rows(x, draws, shared), *x.shape[1:], width))
+
+
+def _lstm_shape(  # type: ignore[no-untyped-def]
+    x, h, c, draws, seed, mu, sigma, site, inputs, hidden, peephole, shared, state_shared
+):
     rows = _rows(x, draws, shared)
     return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden)), x.new_empty((rows, hidden))
 
 
-def _gru_shape(
-    x: Tensor,
-    h: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    hidden: int,
-    shared: bool,
-    state_shared: bool,
-) -> tuple[Tensor, Tensor]:
+def _gru_shape(x, h, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
     rows = _rows(x, draws, shared)
     return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden))
 
 
-def _summary_shape(samples: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _summary_shape(samples, levels):  # type: ignore[no-untyped-def]
     one, ends = samples.shape[1:], (levels.shape[0], *samples.shape[1:])
     return samples.new_empty(one), samples.new_empty(one), samples.new_empty(ends), samples.new_empty(ends)
+
+
+_SHAPES = {
+    "sample_weights": _weights_shape,
+    "linear": _linear_shape,
+    "linear_local": _linear_shape,
+    "convolution": _convolution_shape,
+    "embedding": _embedding_shape,
+    "lstm": _lstm_shape,
+    "gru": _gru_shape,
+    "summary": _summary_shape,
+}
 
 
 @functools.cache
@@ -156,13 +166,38 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         onnx.defs.register_schema(schema)
         calls[name] = values.Op(domain, name, op_schema=schema)
 
+    def sample_weights(draws, seed, mu, sigma, site):  # type: ignore[no-untyped-def]
+        return calls["BayesianWeights"](draws, seed, mu, sigma, site=site)
+
     def linear(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
         call = calls["BayesianLinear" if bias else "BayesianLinearNoBias"]
         return call(x, draws, seed, mu, sigma, site=site, inputs=inputs, outputs=outputs, shared=int(shared))
 
-    def lstm(x, h, c, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
+    def linear_local(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
+        call = calls["BayesianLinearLocal" if bias else "BayesianLinearNoBiasLocal"]
+        return call(x, draws, seed, mu, sigma, site=site, inputs=inputs, outputs=outputs, shared=int(shared))
+
+    def convolution(  # type: ignore[no-untyped-def]
+        x, draws, seed, mu, sigma, site, shape, bias, stride, pads, dilation, groups, shared
+    ):
+        call = calls[convolution_name(len(stride), bias, shared)]
+        options = {"shape": shape, "stride": stride, "pads": pads, "dilation": dilation, "groups": groups}
+        return call(x, draws, seed, mu, sigma, site=site, **options)
+
+    def embedding(  # type: ignore[no-untyped-def]
+        x, draws, seed, mu, sigma, site, rows, width, max_norm, norm_type, shared
+    ):
+        sizes = {"site": site, "rows": rows, "width": width, "shared": int(shared)}
+        if max_norm == 0:
+            return calls["BayesianEmbedding"](x, draws, seed, mu, sigma, **sizes)
+        norm = {"max_norm": max_norm, "norm_type": norm_type}
+        return calls["BayesianEmbeddingMaxNorm"](x, draws, seed, mu, sigma, **sizes, **norm)
+
+    def lstm(  # type: ignore[no-untyped-def]
+        x, h, c, draws, seed, mu, sigma, site, inputs, hidden, peephole, shared, state_shared
+    ):
         sizes = {"site": site, "inputs": inputs, "hidden": hidden}
-        return calls["BayesianLSTM"](
+        return calls["BayesianLSTMPeephole" if peephole else "BayesianLSTM"](
             x, h, c, draws, seed, mu, sigma, **sizes, shared=int(shared), state_shared=int(state_shared)
         )
 
@@ -175,19 +210,14 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def summary(samples, levels):  # type: ignore[no-untyped-def]
         return calls["Summary"](samples, levels)
 
-    own = torch.ops.murho
-    return {
-        own.linear.default: linear,
-        own.lstm.default: lstm,
-        own.gru.default: gru,
-        own.summary.default: summary,
-        own.recurrent.default: translation,
-    }
+    writers = (sample_weights, linear, linear_local, convolution, embedding, lstm, gru, summary)
+    table = {getattr(torch.ops.murho, writer.__name__).default: writer for writer in writers}
+    return {**table, torch.ops.murho.recurrent.default: translation}
 
 
-def _name_outputs(graph: onnx.GraphProto) -> None:
+def _name_outputs(graph: onnx.GraphProto, finals: Sequence[str]) -> None:
     """Call the outputs by their names, which the exporter may have given to values of the user's code (x.mean())."""
-    names = {name: f"inner_{name}" for name in OUTPUTS} | {_MARK + name: name for name in OUTPUTS}
+    names = {name: f"inner_{name}" for name in finals} | {_MARK + name: name for name in finals}
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -205,7 +235,7 @@ def _drop_traces(graph: onnx.GraphProto) -> None:
 def _keep_last_steps(graph: onnx.GraphProto) -> None:
     """Where only the last step of a recurrent layer's sequence is read, call the function that returns no other."""
     last = {t.name for t in graph.initializer if t.data_type == TensorProto.INT64 and (to_array(t) == -1).all()}
-    for node in [node for node in graph.node if node.op_type in ("BayesianLSTM", "BayesianGRU")]:
+    for node in [node for node in graph.node if has_last_form(node.op_type)]:
         sequence, h_last = node.output[:2]
         readers = [reader for reader in graph.node if sequence in reader.input]
         if not all(reader.op_type == "Gather" and _axis(reader) == 1 and reader.input[1] in last for reader in readers):
@@ -225,10 +255,12 @@ def _axis(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
-def _name_axes(model: onnx.ModelProto, time_axis: bool) -> None:
+def _name_axes(model: onnx.ModelProto, count: int, sequences: Sequence[bool]) -> None:
     """Call the dynamic axes what they are, in place of the exporter's s77 and the like."""
-    x, draws, _, levels = model.graph.input
-    given = [(x, 0, "B"), (draws, 0, "S"), (levels, 0, "K")] + ([(x, 1, "T")] if time_axis else [])
+    inputs, (draws, _, levels) = model.graph.input[:count], model.graph.input[count:]
+    given = [(draws, 0, "S"), (levels, 0, "K")]
+    for x, sequence in zip(inputs, sequences, strict=True):
+        given += [(x, 0, "B"), (x, 1, "T")] if sequence else [(x, 0, "B")]
     names = {info.type.tensor_type.shape.dim[axis].dim_param: name for info, axis, name in given}
     for info in (*model.graph.input, *model.graph.output):
         for dim in info.type.tensor_type.shape.dim:

@@ -7,63 +7,118 @@ the sampler's alone.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
+from blitz.modules import BayesianGRU, BayesianLSTM
 from blitz.modules.base_bayesian_module import BayesianModule
+from scipy import stats
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError, InputError
+from .kinds import Kind, kind_of
 
-SUPPORTED: tuple[type[nn.Module], ...] = (BayesianLinear, BayesianLSTM, BayesianGRU)
+RECURRENT = (BayesianLSTM, BayesianGRU)
+
+_START_SPREAD = 0.1  # BLiTZ starts every ρ from N(posterior_rho_init, 0.1²)
+_START_LEVEL = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """One layer's posterior. The ε of a draw is laid out as μ is."""
 
     layer: str
-    kind: str
+    """Dotted name."""
+    module: Any
+    """The user's layer itself."""
+    kind: Kind
     shapes: dict[str, tuple[int, ...]]
     mu: Tensor
     """Float32 [n], on the CPU."""
     sigma: Tensor
     """Float32 [n], on the CPU: softplus(ρ)."""
+    frozen: bool
+    """Whether the layer computes with its means only."""
+    trained: bool
+    """Whether ρ has left the values that BLiTZ starts from."""
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
-        """Cut a vector [n] into this posterior's tensors by name."""
-        parts = torch.split(flat, [_size(shape) for shape in self.shapes.values()])
-        return {name: part.reshape(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        """Cut vectors [..., n] into this posterior's tensors [..., *shape] by name."""
+        parts = torch.split(flat, [_size(shape) for shape in self.shapes.values()], dim=-1)
+        lead = flat.shape[:-1]
+        named = zip(self.shapes.items(), parts, strict=True)
+        return {name: part.reshape(*lead, *shape) for (name, shape), part in named}
+
+    @property
+    def relative_sigma(self) -> float:
+        """Mean σ over mean |μ|, over all the layer's weights; infinite where μ is zero."""
+        mu, sigma = self.mu.abs().double().mean().item(), self.sigma.double().mean().item()
+        return sigma / mu if mu else float("inf")
 
 
-def tensor_names(layer: nn.Module) -> tuple[str, ...]:
-    """The layer's random tensors in the posterior's order; `NAME_sampler` draws each of them."""
-    return ("weight", "bias") if isinstance(layer, BayesianLinear) else ("weight_ih", "weight_hh", "bias")
+def read_posteriors(network: nn.Module, flipout: str = "refuse") -> dict[str, Posterior]:
+    """The posterior of each BLiTZ layer by dotted name. Warns of layers that surprise.
+
+    Raises ExportError for a layer that cannot be exported, InputError for something that is no network.
+    """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
+    return {
+        name: _read(name, module, kind_of(name, module, flipout))
+        for name, module in network.named_modules()
+        if isinstance(module, BayesianModule)
+    }
 
 
-def has_bias(layer: nn.Module) -> bool:
-    return bool(layer.bias if isinstance(layer, BayesianLinear) else layer.use_bias)
+def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
+    """Warn where BLiTZ behaves otherwise than its user may think, or where a posterior says nothing yet."""
+    for posterior in posteriors:
+        layer, name = posterior.module, f"Layer {posterior.layer!r}"
+        for tensor in posterior.shapes:
+            copy = getattr(layer, f"{tensor}_mu", None)
+            if copy is not None and not torch.equal(_values(copy), _values(_sampler(layer, tensor).mu)):
+                _warn(
+                    f"{name}: {tensor}_mu differs from {tensor}_sampler.mu, which training moves and murho exports. "
+                    "BLiTZ's frozen forward pass would use the stale one."
+                )
+        if getattr(layer, "peephole", False):
+            _warn(
+                f"{name}: BLiTZ's LSTM with peephole=True is not the textbook's, and its frozen forward pass computes "
+                "something else than its sampled one. murho exports the sampled one, for the mean too."
+            )
+        if getattr(layer, "padding_idx", None) is not None:
+            _warn(
+                f"{name}: BLiTZ samples the padding row {layer.padding_idx} like any other, and so does the artifact."
+            )
+        if getattr(type(layer), "sample", None) is not None:
+            _warn(f"{name}: BLiTZ's Radial changes nothing in what the layer computes; exported as the plain layer.")
+        if not posterior.trained and not posterior.frozen:
+            _warn(
+                f"{name}: σ is still where BLiTZ starts it (mean {posterior.sigma.mean().item():.2g}). Its intervals "
+                "say nothing about the data: train longer, or with a larger learning rate for ρ."
+            )
 
 
-def read_posterior(name: str, layer: nn.Module) -> Posterior:
-    """The posterior of one supported BLiTZ layer.
+def _read(name: str, layer: Any, kind: Kind) -> Posterior:
+    """The posterior of one layer.
 
-    A recurrent layer without bias gets one of zeros (μ = σ = 0); a linear layer without bias has none. Columns that
+    A recurrent layer without bias gets one of zeros (μ = σ = 0); any other layer without bias has none. Columns that
     BLiTZ's GRU never uses are left out.
     """
-    shapes, mus, sigmas = {}, [], []
-    for tensor in tensor_names(layer):
-        sampler = getattr(layer, f"{tensor}_sampler")
+    shapes, mus, sigmas, rhos = {}, [], [], []
+    for tensor in kind.tensors:
+        absent = tensor == "bias" and lacks_bias(layer)
+        if absent and not isinstance(layer, RECURRENT):
+            continue
+        sampler = _sampler(layer, tensor)
         mu, sigma = _values(sampler.mu), _sigma(sampler.rho)
-        if tensor == "bias" and not has_bias(layer):
-            if isinstance(layer, BayesianLinear):
-                continue
+        if absent:
             mu, sigma = torch.zeros_like(mu), torch.zeros_like(sigma)
         else:
-            _warn_if_untied(name, tensor, layer, mu)
+            rhos.append(_values(sampler.rho).flatten())
         mu, sigma = used_part(layer, tensor, mu), used_part(layer, tensor, sigma)
         shapes[tensor] = tuple(mu.shape)
         mus.append(mu.flatten())
@@ -71,10 +126,17 @@ def read_posterior(name: str, layer: nn.Module) -> Posterior:
     flat_mu, flat_sigma = torch.cat(mus), torch.cat(sigmas)
     if not (torch.isfinite(flat_mu).all() and torch.isfinite(flat_sigma).all()):
         raise ExportError(f"Layer {name!r} has a posterior that is not finite. Training diverged: train it again.")
-    return Posterior(name, type(layer).__name__, shapes, flat_mu, flat_sigma)
+    trained = _has_left_its_start(layer, torch.cat(rhos))
+    return Posterior(name, layer, kind, shapes, flat_mu, flat_sigma, bool(getattr(layer, "freeze", False)), trained)
 
 
-def used_part(layer: nn.Module, tensor: str, values: Tensor) -> Tensor:
+def lacks_bias(layer: Any) -> bool:
+    if isinstance(layer, RECURRENT):
+        return not layer.use_bias
+    return getattr(layer, "bias", True) is False
+
+
+def used_part(layer: Any, tensor: str, values: Tensor) -> Tensor:
     """The columns that the layer's forward pass reads (all of them, but for a GRU's weights)."""
     if not isinstance(layer, BayesianGRU) or tensor == "bias":
         return values
@@ -84,7 +146,7 @@ def used_part(layer: nn.Module, tensor: str, values: Tensor) -> Tensor:
     return torch.cat([values[:, : 2 * hidden], values[:, 3 * hidden :]], dim=1)
 
 
-def placed_back(layer: nn.Module, tensor: str, values: Tensor, whole: Tensor) -> Tensor:
+def placed_back(layer: Any, tensor: str, values: Tensor, whole: Tensor) -> Tensor:
     """The inverse of `used_part`: the values in BLiTZ's own shape, `whole` where BLiTZ never looks."""
     if not isinstance(layer, BayesianGRU) or tensor == "bias":
         return values
@@ -98,19 +160,7 @@ def placed_back(layer: nn.Module, tensor: str, values: Tensor, whole: Tensor) ->
     return full
 
 
-def bayesian_layers(network: nn.Module) -> dict[str, nn.Module]:
-    """BLiTZ's layers by dotted name. Raises ExportError for one that this version cannot export."""
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    found = {}
-    for name, module in network.named_modules():
-        if isinstance(module, BayesianModule):
-            _check_supported(name, module)
-            found[name] = module
-    return found
-
-
-def posterior_sha256(posteriors: Sequence[Posterior]) -> str:
+def posterior_sha256(posteriors: Iterable[Posterior]) -> str:
     """SHA-256 (hex) over the float32 μ and σ of each, one after another."""
     total = hashlib.sha256()
     for posterior in posteriors:
@@ -119,37 +169,17 @@ def posterior_sha256(posteriors: Sequence[Posterior]) -> str:
     return total.hexdigest()
 
 
-def _check_supported(name: str, layer: Any) -> None:
-    known = ", ".join(kind.__name__ for kind in SUPPORTED)
-    if type(layer) not in SUPPORTED:
-        raise ExportError(
-            f"Layer {name!r} is a {type(layer).__name__}, which murho cannot export yet. It exports {known} "
-            "and torch's deterministic layers."
-        )
-    if getattr(layer, "peephole", False):
-        raise ExportError(f"Layer {name!r} is a BayesianLSTM with peephole=True, which murho cannot export yet.")
-    if getattr(layer, "loss_to_sharpen", None) is not None:
-        raise ExportError(
-            f"Layer {name!r} has loss_to_sharpen set, so its weights depend on a loss. "
-            "Call set_loss_to_sharpen(None) first."
-        )
-    for tensor in tensor_names(layer):
-        sampler = getattr(layer, f"{tensor}_sampler")
-        if "sample" in vars(sampler) or type(sampler).sample.__module__ != "blitz.modules.weight_sampler":
-            raise ExportError(
-                f"Layer {name!r} draws its {tensor} by a sample() of its own instead of BLiTZ's, so its law is not "
-                "N(μ, σ²). murho exports plain BLiTZ samplers only."
-            )
+def _has_left_its_start(layer: Any, rho: Tensor) -> bool:
+    """Whether ρ looks unlike N(posterior_rho_init, 0.1²), by a Kolmogorov-Smirnov test."""
+    start = getattr(layer, "posterior_rho_init", None)
+    if start is None:
+        return True
+    step = max(1, len(rho) // 10_000)
+    return bool(stats.kstest(rho[::step].numpy(), "norm", (start, _START_SPREAD)).pvalue < _START_LEVEL)
 
 
-def _warn_if_untied(name: str, tensor: str, layer: nn.Module, mu: Tensor) -> None:
-    copy = getattr(layer, f"{tensor}_mu", None)
-    if copy is not None and not torch.equal(_values(copy), mu):
-        warnings.warn(
-            f"Layer {name!r}: {tensor}_mu differs from {tensor}_sampler.mu, which training moves and murho exports. "
-            "BLiTZ's frozen forward pass would use the stale one.",
-            stacklevel=2,
-        )
+def _sampler(layer: Any, tensor: str) -> Any:
+    return getattr(layer, f"{tensor}_sampler")
 
 
 def _values(parameter: Tensor) -> Tensor:
@@ -163,3 +193,7 @@ def _sigma(rho: Tensor) -> Tensor:
 
 def _size(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)  # the caller of to_onnx or to_torchscript

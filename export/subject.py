@@ -1,103 +1,247 @@
 """What is being exported: a network, its posteriors, and what trial runs learnt of it."""
 
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from blitz.modules import BayesianEmbedding
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ..runtime.contract import Scaling
+from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
-from .layers import SiteRecord
-from .montecarlo import repeat_rows, trial_run
-from .posterior import Posterior, bayesian_layers, read_posterior
-from .reference import free_samples
+from .montecarlo import Plan, repeat_rows, trial_run
+from .posterior import Posterior, read_posteriors
+from .reference import Reference
+
+Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """A network and everything that exporting and proving it need to know."""
 
     network: nn.Module
     posteriors: dict[str, Posterior]
-    sites: list[SiteRecord]
-    scaling: Scaling
-    example: Tensor
-    """[B, …], raw units."""
-    per_draw: bool
-    """Whether x must be repeated for every draw at the start."""
-    time_axis: bool
-    """Whether the network takes sequences of any length along axis 1."""
+    plan: Plan
+    names: tuple[str, ...]
+    """Names of the inputs."""
+    examples: tuple[Tensor, ...]
+    """Each [B, …], raw units."""
+    sequences: tuple[bool, ...]
+    """For each input: whether its axis 1 is time, of any length."""
+    limits: tuple[int | None, ...]
+    """For each input: the number of different tokens, if an embedding reads it."""
+    outputs: dict[str, NDArray[np.float64]]
+    """What BLiTZ returned for the example, by name, [1, B, …] in raw units."""
 
-    def scaled(self, x: Tensor) -> Tensor:
-        """Raw inputs as the network sees them, rounded as the artifact rounds them."""
-        if not x.is_floating_point():
-            return x
-        if self.scaling.relative:
-            x = x - x[:, -1:]
-        return (x - torch.tensor(self.scaling.input_mean)) / torch.tensor(self.scaling.input_scale)
+    @property
+    def time_axis(self) -> bool:
+        return any(self.sequences)
 
-    def raw(self, y: NDArray[np.float64], x: Tensor) -> NDArray[np.float64]:
-        """The network's outputs [S, B, …] for raw inputs x, in raw units."""
-        raw: NDArray[np.float64] = y * np.asarray(self.scaling.output_scale) + np.asarray(self.scaling.output_mean)
-        return raw + x[:, -1, :1].double().numpy() if self.scaling.relative else raw
+    @property
+    def steps(self) -> int | None:
+        """Length of the example's sequences, if their length is free."""
+        return next((x.shape[1] for x, free in zip(self.examples, self.sequences, strict=True) if free), None)
 
-    def inputs(self, batch: int, steps: int | None = None) -> Tensor:
+    @property
+    def site_sizes(self) -> list[int]:
+        """Random numbers per draw of each site."""
+        return [
+            self.posteriors[site.layer].module.out_features if site.local else len(self.posteriors[site.layer].mu)
+            for site in self.plan.sites or ()
+        ]
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.network, self.posteriors, self.plan)
+
+    def inputs(self, batch: int, steps: int | None = None) -> tuple[Tensor, ...]:
         """Rows like the example's, none equal to it: raw units [batch, …], `steps` long where time is free."""
-        x = repeat_rows(self.example, batch)
-        if steps is not None and self.time_axis:
-            x = x[:, torch.arange(steps) % x.shape[1]]
-        if not x.is_floating_point():
-            return x
-        rows = x.reshape(-1, x.shape[-1])
-        spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(x.shape[-1])  # columns may differ in size
-        generator = torch.Generator().manual_seed(batch)
-        return x + 0.1 * spread * torch.randn(x.shape, generator=generator)
+        made = []
+        for x, free in zip(self.examples, self.sequences, strict=True):
+            x = repeat_rows(x, batch)
+            if steps is not None and free:
+                x = x[:, torch.arange(steps) % x.shape[1]]
+            if x.is_floating_point():
+                rows = x.reshape(-1, x.shape[-1])
+                spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(x.shape[-1])  # columns may differ in size
+                generator = torch.Generator().manual_seed(batch)
+                x = x + 0.1 * spread * torch.randn(x.shape, generator=generator)
+            made.append(x)
+        return tuple(made)
 
 
-def examine(network: nn.Module, x: Tensor, scaling: Scaling) -> Subject:
-    """Read a network's posteriors and run it a few times on x [B, …], raw units, to learn its sites and free axes.
+def examine(
+    network: nn.Module, example: Example, plan: Plan, task: str = "regression", flipout: str = "refuse"
+) -> Subject:
+    """Read a network's posteriors and run it a few times on the example, raw units, to learn its sites and free axes.
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
-    if scaling.relative and x.dim() != 3:
-        raise InputError(
-            f"A relative scaling needs windows [batch, time, feature]; example has shape {tuple(x.shape)}."
-        )
-    layers = bayesian_layers(network)
-    if not layers:
-        raise ExportError(
-            "The network has no BLiTZ layer, so there is nothing to sample. Use torch.onnx for a deterministic network."
-        )
-    if all(layer.freeze for layer in layers.values()):
-        raise ExportError(
-            "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
-        )
-    posteriors = {name: read_posterior(name, layer) for name, layer in layers.items()}
-    untried = Subject(network, posteriors, [], scaling, x, per_draw=False, time_axis=False)
+    posteriors = read_posteriors(network, flipout)
+    names, examples, keywords = _named(network, example)
+    plan = replace(plan, keywords=keywords)
+    _check(network, posteriors, plan, examples, task)
+    nothing = tuple(None for _ in examples)
+    untried = Subject(network, posteriors, plan, names, examples, tuple(False for _ in examples), nothing, {})
     try:
-        free_samples(network, untried.scaled(x), 1, seed=0)
+        with _token_limits(network, examples) as limits:
+            outputs = untried.reference.free(examples, 1, seed=0)
     except ExportError:
         raise
     except Exception as error:  # whatever the user's forward raises
         raise ExportError(
-            f"The network fails on the example, of shape {tuple(x.shape)}, before murho touches it "
-            f"({type(error).__name__}: {error}). Pass an example that it can read."
+            f"The network fails on the example, of shape {', '.join(str(tuple(x.shape)) for x in examples)}, before "
+            f"murho touches it ({type(error).__name__}: {error}). Pass an example that it can read."
         ) from error
-    per_draw, sites = trial_run(network, posteriors, scaling, x)
-    if not sites:
+    if task == "classification":
+        plan = replace(plan, softmax=_needs_softmax(outputs))
+    plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
+    if not plan.sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
-    return replace(untried, sites=sites, per_draw=per_draw, time_axis=_time_is_free(untried))
+    if all(plan.shared):
+        raise ExportError("No output of the network depends on a sampling BLiTZ layer: all draws would be the same.")
+    if plan.local and not any(site.local for site in plan.sites):
+        raise ExportError(
+            'sampling="local" needs a BayesianLinear whose input is [rows, features], one row for each of the batch; '
+            'the network has none. Use sampling="weights".'
+        )
+    subject = replace(untried, plan=plan, limits=tuple(limits))
+    outputs = subject.reference.free(examples, 1, seed=0)
+    _check_repeatable(subject)
+    return replace(subject, sequences=_free_sequences(subject), outputs=outputs)
 
 
-def _time_is_free(subject: Subject) -> bool:
-    """Whether BLiTZ's network takes a sequence of another length: then the artifact does too."""
-    if subject.example.dim() != 3:
-        return False
-    x = subject.scaled(subject.example)
+def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...], tuple[str, ...]]:
+    """Names of the inputs, their tensors, and the names to pass them by (none for positions)."""
+    if isinstance(example, Mapping):
+        names = tuple(str(name) for name in example)
+        parts, keywords = list(example.values()), names
+    elif isinstance(example, tuple):
+        parts, keywords = list(example), ()
+        expected = [
+            p.name for p in inspect.signature(network.forward).parameters.values() if p.kind != p.VAR_POSITIONAL
+        ]
+        names = tuple((expected + [f"x{k}" for k in range(len(expected), len(parts))])[: len(parts)])
+    else:
+        names, parts, keywords = ("x",), [example], ()
+    if taken := [name for name in names if name in (*FIXED_INPUTS, *OUTPUTS)]:
+        raise InputError(
+            f"An input cannot be called {taken[0]!r}, which is the artifact's own. Rename the argument of forward."
+        )
+    tensors = tuple(
+        _as_batch(name if len(parts) > 1 else "example", part) for name, part in zip(names, parts, strict=True)
+    )
+    lengths = [len(x) for x in tensors]
+    if len(set(lengths)) != 1:
+        raise InputError(f"Every input needs the same number of rows; example has {lengths}.")
+    return names, tensors, keywords
+
+
+def _as_batch(name: str, example: ArrayLike | Tensor) -> Tensor:
+    x = example.detach().cpu() if isinstance(example, Tensor) else torch.from_numpy(np.array(example))
+    x = x.float() if x.is_floating_point() else x.long()
+    if x.dim() < 2 or x.numel() == 0:
+        raise InputError(
+            f"{name} must be a batch [B, …] with at least one row and two axes, but has shape {tuple(x.shape)}."
+        )
+    if not torch.isfinite(x).all():
+        raise InputError(f"{name} must be finite: it serves the proof of the exported file.")
+    return x
+
+
+def _check(
+    network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, examples: Sequence[Tensor], task: str
+) -> None:
+    scaling = plan.scaling
+    if scaling.relative and examples[0].dim() != 3:
+        raise InputError(
+            f"A relative scaling needs windows [batch, time, feature]; example has shape {tuple(examples[0].shape)}."
+        )
+    if not examples[0].is_floating_point() and (scaling.input_mean, scaling.input_scale) != ((0.0,), (1.0,)):
+        raise InputError("Tokens (an integer input) cannot be scaled. Leave scaling's input_mean and input_scale out.")
+    if task == "classification" and (scaling.output_mean, scaling.output_scale) != ((0.0,), (1.0,)):
+        raise InputError("Class probabilities cannot be scaled. Leave scaling's output_mean and output_scale out.")
+    if not posteriors:
+        raise ExportError(
+            "The network has no BLiTZ layer, so there is nothing to sample. Use torch.onnx for a deterministic network."
+        )
+    if all(posterior.frozen for posterior in posteriors.values()):
+        raise ExportError(
+            "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
+        )
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.modules.batchnorm._BatchNorm):
+            continue
+        if module.running_mean is None:
+            raise ExportError(
+                f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the batch "
+                "at hand, so a row's answer depends on the rows beside it. Train it with track_running_stats=True."
+            )
+        if module.training:
+            raise ExportError(
+                f"Module {name!r} is a {type(module).__name__} in training mode: it normalises by the batch at hand. "
+                "Call network.eval() before the export; BLiTZ's layers go on sampling."
+            )
+
+
+def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
+    """Whether the first output are logits: not already probabilities that sum to 1."""
+    y = next(iter(outputs.values()))
+    if y.ndim < 3 or y.shape[-1] < 2:
+        raise ExportError(
+            f"A classification needs a value for each of at least two classes, [B, classes], but the network returns "
+            f"{list(y.shape[1:])}. For two classes from one logit return torch.cat([torch.zeros_like(z), z], dim=-1)."
+        )
+    return not ((y >= 0).all() and np.allclose(y.sum(axis=-1), 1, rtol=0, atol=1e-4))
+
+
+def _check_repeatable(subject: Subject) -> None:
+    """A network that draws randomness beside BLiTZ's would be frozen by the export."""
+    twice = subject.reference.given(subject.examples, [0, 0], lambda _draw, _site, n: np.zeros(n))
+    if any(not np.array_equal(one, again) for one, again in twice.values()):
+        raise ExportError(
+            "The network gives two answers for the same weights: it draws random numbers beside BLiTZ's layers, "
+            "such as dropout that is always on. An artifact could not repeat them; remove that randomness."
+        )
+
+
+@contextmanager
+def _token_limits(network: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[int | None]]:
+    """How many different tokens each input may hold: the rows of the embeddings that read it as it comes."""
+    limits: list[int | None] = [None for _ in examples]
+
+    def note(module: Any, inputs: Any) -> None:
+        for k, x in enumerate(examples):
+            if not x.is_floating_point() and inputs[0].shape == x.shape and torch.equal(inputs[0].cpu(), x):
+                limits[k] = min(limits[k] or module.num_embeddings, module.num_embeddings)
+
+    readers = [module for module in network.modules() if isinstance(module, nn.Embedding | BayesianEmbedding)]
+    handles = [module.register_forward_pre_hook(note) for module in readers]
     try:
-        free_samples(subject.network, torch.cat([x, x[:, :1]], dim=1), 1, seed=0)
+        yield limits
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _free_sequences(subject: Subject) -> tuple[bool, ...]:
+    """Which inputs are sequences whose length BLiTZ's network leaves free: then the artifact does too."""
+    looks = [x.dim() == (3 if x.is_floating_point() else 2) for x in subject.examples]
+    lengths = [x.shape[1] for x, look in zip(subject.examples, looks, strict=True) if look]
+    if not lengths:
+        return tuple(looks)
+    candidates = [look and x.shape[1] == lengths[0] for x, look in zip(subject.examples, looks, strict=True)]
+    longer = tuple(
+        torch.cat([x, x[:, :1]], dim=1) if look else x for x, look in zip(subject.examples, candidates, strict=True)
+    )
+    try:
+        subject.reference.free(longer, 1, seed=0)
     except Exception:  # whatever the user's forward raises; it reads sequences of one length only
-        return False
-    return True
+        return tuple(False for _ in looks)
+    return tuple(candidates)

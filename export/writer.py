@@ -7,87 +7,105 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike
-from torch import Tensor, nn
+from torch import nn
 
 from ..runtime.artifact import read
 from ..runtime.contract import Array, Card, Scaling, Site
 from ..runtime.engines import open_engine
 from ..runtime.errors import ExportError, InputError
+from ..runtime.typical import typical_inputs
 from . import onnx_file, torchscript_file
+from .blame import Blame
 from .functions import OPSET
 from .layers import Kernels
-from .montecarlo import MonteCarloNetwork, repeat_rows
-from .posterior import bayesian_layers, posterior_sha256, read_posterior
+from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
+from .posterior import posterior_sha256, read_posteriors, warn_of_surprises
 from .proof import prove
-from .reference import free_samples
-from .subject import Subject, examine
+from .subject import Example, Subject, examine
+
+TASKS = ("regression", "forecast", "classification")
 
 
-def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: ArrayLike | Tensor, **about: Any) -> Card:
+def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
     """Export a network trained with BLiTZ to one ONNX file (opset 18) that samples its weights inside.
 
-    `network` is any torch module with BLiTZ layers whose forward takes x [B, …] and returns a float tensor [B, …], or
-    (output, state). It is not changed. `example` is a batch [B, …] of typical inputs **in raw units**; its values serve
-    the proof, its shape fixes every axis but the batch and, for sequences, time.
+    `network` is any torch module with BLiTZ layers, or layers taught by `register_layer`, whose forward takes one or
+    more tensors [B, …] and returns float tensors [B, …]. It is not changed. `example` is a batch [B, …] of typical
+    inputs **in raw units**; its values serve the proof, its shape fixes every axis but the batch and, for sequences
+    (float [B, T, F], tokens [B, T]), time. For a network with several inputs it is a tuple, or a dict by the names of
+    forward's arguments.
 
-    Keyword arguments describe the artifact; all are optional:
+    Keyword arguments, all optional. What is computed:
 
     - `scaling`: a `murho.Scaling`, if the network was trained on standardised values; it goes inside the file, so that
-      inputs and outputs are in raw units.
-    - `name`, `task`, `input_names`, `input_unit`, `output_names`, `output_unit`: text for the card.
-    - `draws`, `levels`, `seed`: what `predict` takes where its caller names none.
-    - `training`: a summary of the training for the card (plain JSON values). Its entry "window" is the length of the
-      windows that `predict` cuts from a DataFrame.
+      the first input and the first output are in raw units.
+    - `task`: "regression", "forecast", or "classification". A classification's logits become class probabilities
+      inside the file, by a softmax along the last axis, unless the network returns probabilities already.
+    - `outputs`: names for what the network returns. Of a tuple, as many of its tensors as are named are kept, in order
+      (states inside it count one by one); without names an (output, state) pair is its output. Of a dict, the entries
+      to keep; without names all.
+    - `sampling`: "weights" draws every weight, as BLiTZ does. "local" draws the outputs of each BayesianLinear on
+      [rows, features] in place of its weights (Kingma, Salimans & Welling 2015): the law of every single row is exactly
+      the same, at a fraction of the cost. What is lost: the rows of a batch no longer have BLiTZ's joint law, so do not
+      sum or compare rows draw by draw.
+    - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
+
+    What the card says: `name`, `input_names`, `input_unit`, `output_names` (of a classification, the classes),
+    `output_unit`; `draws`, `levels`, `seed`, which `predict` takes where its caller names none; `training`, a summary
+    as plain JSON values. Its entry "window" is the length of the windows that `predict` cuts from a DataFrame.
 
     The finished file is run and compared with BLiTZ before it is put in place: exactly with equal noise, in law with
     free noise, and for being alive. Returns its card, which holds the report.
 
-    Raises ExportError, naming the layer, for a network that cannot be exported or a file that fails its proof; then no
-    file is left, and one that was there before stays as it was.
+    Raises ExportError, naming the layer or module, for a network that cannot be exported or a file that fails its
+    proof; then no file is left, and one that was there before stays as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        return _export(network, path, example, "onnx", **about)
+        return _export(network, path, example, "onnx", **options)
 
 
-def to_torchscript(network: nn.Module, path: str | os.PathLike[str], example: ArrayLike | Tensor, **about: Any) -> Card:
+def to_torchscript(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
     """The same as one TorchScript file, for CUDA and libtorch. Arguments, proof and errors as for `to_onnx`."""
     with torch.random.fork_rng(devices=[]):
-        return _export(network, path, example, "torchscript", **about)
+        return _export(network, path, example, "torchscript", **options)
 
 
-def verify(
-    path: str | os.PathLike[str], network: nn.Module, example: ArrayLike | Tensor | None = None
-) -> dict[str, Any]:
+def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | None = None) -> dict[str, Any]:
     """Repeat an artifact's proof against the network that it was made from, and return the report.
 
-    `example` [B, …] in raw units gives the inputs; without it they are drawn around the artifact's input mean.
+    `example`, as for `to_onnx`, gives the inputs; without it they are drawn around the artifact's input mean.
     Raises ExportError where the two differ, ArtifactError for a file that cannot be read.
     """
     artifact = read(path)
-    x = _example_like(artifact.card) if example is None else _as_batch(example)
-    posteriors = [read_posterior(name, layer) for name, layer in bayesian_layers(network).items()]
-    digest = posterior_sha256(posteriors)
-    if digest != artifact.card.posterior_sha256:
+    card = artifact.card
+    digest = posterior_sha256(read_posteriors(network, "plain").values())
+    if digest != card.posterior_sha256:
         raise ExportError(
-            f"{path} was made from another posterior: its μ and σ have SHA-256 {artifact.card.posterior_sha256[:12]}…, "
+            f"{path} was made from another posterior: its μ and σ have SHA-256 {card.posterior_sha256[:12]}…, "
             f"the network's {digest[:12]}…. Export the network again."
         )
+    if example is None:
+        example = typical_inputs(card, 8)
+        example = example if len(example) > 1 else example[0]
+    local = any(site.sampling == "local" for site in card.sites)
+    plan = Plan(card.scaling, local, outputs=tuple(array.name for array in card.outputs))
     with torch.random.fork_rng(devices=[]):
-        return prove(examine(network, x, artifact.card.scaling), open_engine(artifact, "cpu"))
+        return prove(examine(network, example, plan, card.task, "plain"), open_engine(artifact, "cpu"))
 
 
 def _export(
     network: nn.Module,
     path: str | os.PathLike[str],
-    example: ArrayLike | Tensor,
+    example: Example,
     format: str,
     *,
     scaling: Scaling | None = None,
-    name: str | None = None,
     task: str = "regression",
+    outputs: Sequence[str] = (),
+    sampling: str = "weights",
+    flipout: str = "refuse",
+    name: str | None = None,
     input_names: Sequence[str] = (),
     input_unit: str = "",
     output_names: Sequence[str] = (),
@@ -100,10 +118,14 @@ def _export(
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist. Make it first.")
-    scaling = scaling or Scaling()
-    x = _as_batch(example)
-    subject = examine(network, x, scaling)
-    shape, axes = _output_shape(subject)
+    _check_choice("task", task, TASKS)
+    _check_choice("sampling", sampling, ("weights", "local"))
+    _check_choice("flipout", flipout, ("refuse", "plain"))
+    if isinstance(outputs, str) or len(set(outputs)) < len(outputs):
+        raise InputError(f"outputs must be a sequence of different names, not {outputs!r}.")
+    plan = Plan(scaling or Scaling(), sampling == "local", outputs=tuple(outputs))
+    subject = examine(network, example, plan, task, flipout)
+    warn_of_surprises(subject.posteriors.values())
     card = Card(
         name=name or path.stem,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -114,13 +136,11 @@ def _export(
             "onnx_opset": str(OPSET),
         },
         task=task,
-        input=_input_array(subject, tuple(input_names), input_unit),
-        output=Array(axes, shape, "float32", tuple(output_names), output_unit),
-        scaling=scaling,
-        sites=tuple(
-            Site(p.layer, p.kind, p.shapes, len(p.mu)) for p in (subject.posteriors[s.layer] for s in subject.sites)
-        ),
-        posterior_sha256=posterior_sha256(list(subject.posteriors.values())),
+        inputs=_input_arrays(subject, tuple(input_names), input_unit),
+        outputs=_output_arrays(subject, tuple(output_names), output_unit),
+        scaling=subject.plan.scaling,
+        sites=_sites(subject),
+        posterior_sha256=posterior_sha256(subject.posteriors.values()),
         draws=draws,
         levels=tuple(levels),
         seed=seed,
@@ -139,80 +159,97 @@ def _export(
     return card
 
 
-def _build(subject: Subject, format: str) -> Callable[[Card | None, Path], None]:
+def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     """Build the file's content and return what writes it with a card."""
 
     def folded(kernels: Kernels) -> MonteCarloNetwork:
-        return MonteCarloNetwork(
-            subject.network, subject.posteriors, subject.scaling, kernels, subject.per_draw, subject.sites
-        )
+        return MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, kernels)
 
-    x = repeat_rows(subject.example, 7)  # a number of rows that the proof does not use
-    if subject.time_axis and x.shape[1] < 2:  # torch.export takes an axis of length 1 for a fixed one
-        x = x.repeat(1, 2, 1)
+    inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
+    if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
+        inputs = [torch.cat([x, x], dim=1) if free else x for x, free in zip(inputs, subject.sequences, strict=True)]
+    network = folded(onnx_file.custom_operators() if format == "onnx" else torchscript_file.scripted_kernels())
+    blame = Blame(network.network)
     try:
         if format == "onnx":
-            model = onnx_file.build(folded(onnx_file.custom_operators()), x, subject.time_axis)
+            with blame:
+                model = onnx_file.build(network, inputs, subject.names, subject.sequences, subject.plan.outputs)
             return lambda card, path: onnx_file.write(model, card, path)
-        module = torchscript_file.build(folded(torchscript_file.scripted_kernels()), x)
+        with blame:
+            module = torchscript_file.build(network, inputs, blame)
         return lambda card, path: torchscript_file.write(module, card, path)
     except ExportError:
         raise
     except Exception as error:  # torch's tracers raise what they like
-        reason = str(error).strip().splitlines()
+        root: BaseException = error
+        while root.__cause__ is not None:  # torch wraps what went wrong in advice to its own users
+            root = root.__cause__
+        reason = str(root).strip().splitlines()
         raise ExportError(
-            f"torch could not trace the network to {format} ({type(error).__name__}: {reason[0] if reason else ''}). "
-            "A forward that branches on values, or turns a size into a number with int() or .item(), cannot be traced."
+            f"{blame.culprit} cannot be traced to {format} ({type(root).__name__}: {reason[0] if reason else ''}). "
+            "A forward that branches on values, or turns a size into a number with int() or .item(), cannot be traced. "
+            "Choose with torch.where, and take sizes from shapes."
         ) from error
 
 
-def _input_array(subject: Subject, names: tuple[str, ...], unit: str) -> Array:
-    sizes: tuple[int, ...] = tuple(subject.example.shape)
-    dtype = "float32" if subject.example.is_floating_point() else "int64"
-    if len(sizes) == 3:
-        return Array(
-            ("batch", "time", "feature"), (None, None if subject.time_axis else sizes[1], sizes[2]), dtype, names, unit
+def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
+    arrays = []
+    for k, (name, x, free) in enumerate(zip(subject.names, subject.examples, subject.sequences, strict=True)):
+        sizes: list[int | None] = [None, *x.shape[1:]]
+        tokens = not x.is_floating_point()
+        if free:
+            sizes[1] = None
+        usual = {2: ("feature",), 3: ("time", "feature"), 4: ("channel", "height", "width")}
+        axes = ("time",) if tokens and free else usual.get(x.dim(), ()) if not tokens else ()
+        if len(axes) != len(sizes) - 1:
+            axes = tuple(f"axis{axis}" for axis in range(1, len(sizes)))
+        dtype = "int64" if tokens else "float32"
+        about = (names, unit) if k == 0 else ((), "")
+        arrays.append(Array(name, ("batch", *axes), tuple(sizes), dtype, *about, limit=subject.limits[k]))
+    return tuple(arrays)
+
+
+def _output_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
+    """The outputs' shapes [B, …] and axes: an axis is time if it grows with the inputs' time axis."""
+    sizes = {name: y.shape[1:] for name, y in subject.outputs.items()}
+    longer = sizes
+    if subject.steps is not None:
+        inputs = subject.inputs(len(subject.examples[0]), subject.steps + 1)
+        longer = {name: y.shape[1:] for name, y in subject.reference.free(inputs, 1, seed=0).items()}
+    arrays = []
+    for k, (name, shape) in enumerate(sizes.items()):
+        free = [a != b for a, b in zip(shape, longer[name], strict=True)]
+        last = "class" if k == 0 and subject.plan.softmax else "output"
+        axes = ("time" if f else last if i == len(shape) - 2 else f"axis{i + 1}" for i, f in enumerate(free[1:]))
+        fixed = (None if f else n for n, f in zip(shape[1:], free[1:], strict=True))
+        about = (names, unit) if k == 0 else ((), "")
+        arrays.append(Array(name, ("batch", *axes), (None, *fixed), "float32", *about))
+    return tuple(arrays)
+
+
+def _sites(subject: Subject) -> tuple[Site, ...]:
+    sites = []
+    for record, n in zip(subject.plan.sites or (), subject.site_sizes, strict=True):
+        posterior = subject.posteriors[record.layer]
+        sites.append(
+            Site(
+                layer=posterior.layer,
+                kind=posterior.kind.name,
+                shapes=posterior.shapes,
+                n=n,
+                sampling="local" if record.local else "weights",
+                relative_sigma=posterior.relative_sigma,
+                trained=posterior.trained,
+                elements=record.elements,
+            )
         )
-    if len(sizes) == 2:
-        return Array(("batch", "feature"), (None, sizes[1]), dtype, names, unit)
-    return Array(("batch", *(f"axis{k}" for k in range(1, len(sizes)))), (None, *sizes[1:]), dtype, names, unit)
-
-
-def _output_shape(subject: Subject) -> tuple[tuple[int | None, ...], tuple[str, ...]]:
-    """The output's shape [B, …] and axes: an axis is time if it grows with the input's time axis."""
-
-    def shape(steps: int | None) -> tuple[int, ...]:
-        return free_samples(subject.network, subject.scaled(subject.inputs(2, steps)), 1, seed=0).shape[1:]
-
-    if not subject.time_axis:
-        sizes = shape(None)
-        longer = sizes
-    else:
-        steps = subject.example.shape[1]
-        sizes, longer = shape(steps), shape(steps + 1)
-    free = [a != b for a, b in zip(sizes, longer, strict=True)]
-    names = ("time" if f else "output" if k == len(sizes) - 2 else f"axis{k + 1}" for k, f in enumerate(free[1:]))
-    return (None, *(None if f else n for n, f in zip(sizes[1:], free[1:], strict=True))), ("batch", *names)
+    return tuple(sites)
 
 
 def _has_dropout(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())
 
 
-def _as_batch(example: ArrayLike | Tensor) -> Tensor:
-    x = example.detach().cpu() if isinstance(example, Tensor) else torch.from_numpy(np.array(example))
-    x = x.float() if x.is_floating_point() else x.long()
-    if x.dim() < 2 or x.numel() == 0:
-        raise InputError(
-            f"example must be a batch [B, …] with at least one row and two axes, but has shape {tuple(x.shape)}."
-        )
-    if not torch.isfinite(x).all():
-        raise InputError("example must be finite: it serves the proof of the exported file.")
-    return x
-
-
-def _example_like(card: Card) -> Tensor:
-    sizes = [8, *(size or card.training.get("window", 16) for size in card.input.shape[1:])]
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(sizes, generator=generator)
-    return noise * torch.tensor(card.scaling.input_scale) + torch.tensor(card.scaling.input_mean)
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")

@@ -1,5 +1,7 @@
 """Ready Bayesian networks, built from BLiTZ's layers."""
 
+from .classifier import Classifier
 from .forecaster import Forecaster
+from .regressor import Regressor
 
-__all__ = ["Forecaster"]
+__all__ = ["Classifier", "Forecaster", "Regressor"]

@@ -1,6 +1,5 @@
 """The network of BLiTZ's time-series tutorial, with free sizes: Bayesian LSTM or GRU layers, then a linear head."""
 
-import math
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from blitz.modules import BayesianGRU, BayesianLSTM
 from blitz.utils import variational_estimator
 from torch import nn
 
-from ..runtime.errors import InputError
+from ._parts import check, check_sizes, checked_beliefs
 
 CELLS = {"lstm": BayesianLSTM, "gru": BayesianGRU}
 
@@ -43,20 +42,9 @@ class Forecaster(nn.Module):
         prior_sigma_2: float = 0.002,
     ) -> None:
         super().__init__()
-        for name, size in (("features", features), ("hidden", hidden), ("layers", layers), ("horizon", horizon)):
-            _check(type(size) is int and size >= 1, name, "a whole number of at least 1", size)
-        _check(isinstance(cell, str) and cell in CELLS, "cell", "one of " + ", ".join(map(repr, CELLS)), cell)
-        for name, sigma in (("prior_sigma_1", prior_sigma_1), ("prior_sigma_2", prior_sigma_2)):
-            _check(_finite(sigma) and sigma > 0, name, "a finite number above 0", sigma)
-        _check(_finite(prior_pi) and 0 <= prior_pi <= 1, "prior_pi", "a number from 0 to 1", prior_pi)
-        _check(_finite(posterior_rho_init), "posterior_rho_init", "a finite number", posterior_rho_init)
-
-        beliefs = {
-            "prior_sigma_1": float(prior_sigma_1),
-            "prior_pi": float(prior_pi),
-            "posterior_rho_init": float(posterior_rho_init),
-            "prior_sigma_2": float(prior_sigma_2),
-        }
+        check_sizes(features=features, hidden=hidden, layers=layers, horizon=horizon)
+        check(isinstance(cell, str) and cell in CELLS, "cell", "one of " + ", ".join(map(repr, CELLS)), cell)
+        beliefs = checked_beliefs(prior_sigma_1, prior_pi, posterior_rho_init, prior_sigma_2)
         sizes = {"features": features, "hidden": hidden, "layers": layers, "cell": cell, "horizon": horizon}
         self.config: dict[str, Any] = {**sizes, **beliefs}
         inputs = [features] + [hidden] * (layers - 1)
@@ -68,12 +56,3 @@ class Forecaster(nn.Module):
             x, _ = layer(x)  # (B, T, hidden)
         prediction: torch.Tensor = self.head(x[:, -1, :])
         return prediction
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check(good: bool, name: str, expected: str, value: object) -> None:
-    if not good:
-        raise InputError(f"{name} must be {expected}, got {value!r}.")

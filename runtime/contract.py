@@ -10,10 +10,12 @@ from typing import Any
 
 from .errors import ArtifactError
 
-SCHEMA = 1
+SCHEMA = 2
 GENERATOR = "pcg4d-boxmuller-1"
-INPUTS = ("x", "draws", "seed", "levels")
+FIXED_INPUTS = ("draws", "seed", "levels")
+"""What every artifact takes after the network's own inputs."""
 OUTPUTS = ("samples", "mean", "std", "lower", "upper")
+"""What every artifact returns for the network's first output; a further output NAME has "NAME.samples" and so on."""
 CARD_KEY = "murho"
 DIGEST_KEY = "murho.sha256"
 MAX_DRAWS = 2**32  # the generator takes draws modulo 2^32
@@ -42,6 +44,7 @@ class Scaling:
 class Array:
     """Shape, type and meaning of an input or output; None marks an axis of any length."""
 
+    name: str
     axes: tuple[str, ...]
     """Name of each axis, the batch first, for example ("batch", "time", "feature")."""
     shape: tuple[int | None, ...]
@@ -49,6 +52,8 @@ class Array:
     names: tuple[str, ...] = ()
     """Names along the last axis, or empty."""
     unit: str = ""
+    limit: int | None = None
+    """Of tokens: how many there are; each is from 0 to limit - 1."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,15 @@ class Site:
     shapes: dict[str, tuple[int, ...]]
     """Shape of each weight tensor, in the posterior's order."""
     n: int
-    """Length of the posterior: random numbers per draw."""
+    """Random numbers per draw."""
+    sampling: str
+    """"weights": one for each weight; "local": one for each output (local reparameterisation)."""
+    relative_sigma: float
+    """Mean σ over mean |μ| of the posterior."""
+    trained: bool
+    """Whether σ has left the values that BLiTZ starts from."""
+    elements: int
+    """Values per row of a batch like the example that the layer reads and writes."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,9 @@ class Card:
     """UTC, ISO 8601."""
     versions: dict[str, str]
     task: str
-    input: Array
-    output: Array
+    inputs: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+    """The first is what `predict` returns."""
     scaling: Scaling
     sites: tuple[Site, ...]
     posterior_sha256: str
@@ -89,6 +103,15 @@ class Card:
     calibration: dict[str, Any] = field(default_factory=dict)
     generator: str = GENERATOR
     schema: int = SCHEMA
+
+    @property
+    def input(self) -> Array:
+        """The first input, which the scaling applies to."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> Array:
+        return self.outputs[0]
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), ensure_ascii=False)
@@ -105,12 +128,14 @@ class Card:
             ) from None
         if schema > SCHEMA:
             raise ArtifactError(
-                f"The artifact has card schema {schema}; this murho reads up to {SCHEMA}. "
+                f"The artifact has card schema {schema}; this murho reads {SCHEMA}. "
                 "Upgrade with: pip install --upgrade murho"
             )
+        if schema < SCHEMA:
+            raise ArtifactError(f"The artifact has card schema {schema}; this murho reads {SCHEMA}. Export it again.")
         try:
-            data["input"] = _array(data["input"])
-            data["output"] = _array(data["output"])
+            data["inputs"] = tuple(_array(part) for part in data["inputs"])
+            data["outputs"] = tuple(_array(part) for part in data["outputs"])
             data["scaling"] = _scaling(data["scaling"])
             data["sites"] = tuple(_site(site) for site in data["sites"])
             data["levels"] = tuple(data["levels"])

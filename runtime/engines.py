@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifact import Artifact
+from .contract import OUTPUTS
 from .errors import ArtifactError, InputError, MissingExtra
 
 Samples = NDArray[np.float32]
+Inputs = tuple[NDArray[Any], ...]
 
 
 class Engine(Protocol):
@@ -23,8 +25,8 @@ class Engine(Protocol):
     def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
 
-    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
-        """Samples [S, B, …] of draws [S] for a validated x [B, …]."""
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
+        """Samples [S, B, …] of draws [S], one array for each output of the card, for validated inputs [B, …]."""
 
 
 def open_engine(artifact: Artifact, device: str) -> Engine:
@@ -56,17 +58,17 @@ class OnnxEngine:
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
             ) from None
-        self._options = onnxruntime.RunOptions()
-        self._options.only_execute_path_to_fetches = True
+        self._names = [array.name for array in artifact.card.inputs]
+        further = artifact.card.outputs[1:]
+        self._fetches = [OUTPUTS[0], *(f"{array.name}.{OUTPUTS[0]}" for array in further)]
         self._levels = np.array([0.5], dtype=np.float32)
 
     def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho")
 
-    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
-        feeds = {"x": x, "draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
-        result: Samples = self._session.run(["samples"], feeds, self._options)[0]
-        return result
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
+        feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
+        return tuple(self._session.run(self._fetches, feeds | dict(zip(self._names, inputs, strict=True))))
 
 
 class TorchScriptEngine:
@@ -120,13 +122,12 @@ class TorchScriptEngine:
         torch.set_num_threads(before)
         return pool
 
-    def samples(self, x: NDArray[Any], draws: NDArray[np.int64], seed: int) -> Samples:
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
         torch = self._torch
         with torch.inference_mode():
             result = self._module.samples(
-                torch.from_numpy(x).to(self._device),
-                torch.from_numpy(draws).to(self._device),
+                *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
             )
-        answer: Samples = result.cpu().numpy()
-        return answer
+        results = result if isinstance(result, tuple) else (result,)
+        return tuple(samples.cpu().numpy() for samples in results)

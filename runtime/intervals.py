@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import InputError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -32,6 +34,8 @@ class Intervals:
     draws: NDArray[np.int64]
     """[S], the draws' names."""
     seed: int
+    names: tuple[str, ...] = ()
+    """Names along the last axis (steps of a horizon, classes), or empty."""
 
     def coverage(self, truth: ArrayLike) -> Any:
         """Share of the true values [B, …] that lie inside, ends included: a float, or [K] for K levels."""
@@ -41,10 +45,37 @@ class Intervals:
         share = inside.mean(axis=axes)
         return float(share) if share.ndim == 0 else share
 
+    def entropy(self) -> Floats:
+        """Predictive entropy [B, …] of class probabilities, in nats: H[mean p], how unsure the answer is in all.
+
+        0 is certain, log(classes) is a guess. Raises InputError where the outputs are not class probabilities.
+        """
+        self._check_probabilities()
+        return _entropy(self.samples.mean(axis=0, dtype=np.float64)).astype(np.float32)
+
+    def mutual_information(self) -> Floats:
+        """The part of `entropy` [B, …], in nats, that comes from the weights being unsure: H[mean p] - mean H[p].
+
+        The rest is noise in the data itself (Depeweg et al. 2018, equation 2). Raises InputError as `entropy`.
+        """
+        self._check_probabilities()
+        inside = np.zeros(self.samples.shape[1:-1])
+        for draw in self.samples:  # one by one: float64 copies of all samples would double the memory
+            inside += _entropy(draw.astype(np.float64))
+        return (_entropy(self.samples.mean(axis=0, dtype=np.float64)) - inside / len(self.samples)).astype(np.float32)
+
+    def _check_probabilities(self) -> None:
+        some = self.samples[:16].astype(np.float64)
+        if some.ndim < 3 or some.min() < 0 or not np.allclose(some.sum(axis=-1), 1, rtol=0, atol=1e-4):
+            raise InputError(
+                "Entropy needs class probabilities, which sum to 1 along the last axis. "
+                'Export the network with task="classification".'
+            )
+
     def to_frame(self, index: Any = None) -> "pd.DataFrame":
         """One row per row of the batch: mean, std, and the ends of each level as `lower 95%`, `upper 95%`.
 
-        An output of several values per row gets its columns numbered from 1: `mean 1`, `mean 2`, …
+        An output of several values per row gets a column for each, by name or numbered from 1: `mean 1`, `mean 2`, …
         """
         import pandas as pd
 
@@ -56,9 +87,10 @@ class Intervals:
             columns[f"upper {100 * level:g}%"] = high
         flat = {name: values.reshape(rows, -1) for name, values in columns.items()}
         width = flat["mean"].shape[1]
+        suffixes = self.names if len(self.names) == width else [str(k + 1) for k in range(width)]
         return pd.DataFrame(
             {
-                name if width == 1 else f"{name} {k + 1}": values[:, k]
+                name if width == 1 else f"{name} {suffixes[k]}": values[:, k]
                 for k in range(width)
                 for name, values in flat.items()
             },
@@ -70,7 +102,20 @@ def _stacked(ends: Floats, intervals: Intervals) -> Floats:
     return ends if isinstance(intervals.level, tuple) else ends[np.newaxis]
 
 
-def summarise(samples: Floats, level: float | tuple[float, ...], draws: NDArray[np.int64], seed: int) -> Intervals:
+def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """-Σ p log p along the last axis; 0 log 0 is 0."""
+    terms = p * np.log(np.where(p > 0, p, 1))
+    total: NDArray[np.float64] = -terms.sum(axis=-1)
+    return total
+
+
+def summarise(
+    samples: Floats,
+    level: float | tuple[float, ...],
+    draws: NDArray[np.int64],
+    seed: int,
+    names: tuple[str, ...] = (),
+) -> Intervals:
     """The statistics of samples [S, B, …], as the artifact's own outputs define them.
 
     Interval ends are the sample quantiles (1 ∓ level) / 2 with linear interpolation, as numpy.quantile.
@@ -102,4 +147,5 @@ def summarise(samples: Floats, level: float | tuple[float, ...], draws: NDArray[
         level=level,
         draws=draws,
         seed=seed,
+        names=names,
     )

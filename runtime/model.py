@@ -1,7 +1,7 @@
 """Load an artifact and predict with it: the door that users come in by."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import planner
 from .artifact import read
-from .contract import MAX_DRAWS, Card
+from .contract import MAX_DRAWS, Array, Card
 from .engines import Engine, open_engine
 from .errors import InputError
 from .intervals import Intervals, summarise
@@ -19,6 +19,8 @@ from .intervals import Intervals, summarise
 if TYPE_CHECKING:
     import pandas as pd
 
+Arrays = tuple[NDArray[Any], ...]
+Input = ArrayLike | Mapping[str, ArrayLike] | tuple[ArrayLike, ...]
 Draws = int | ArrayLike | None
 Level = float | Sequence[float] | None
 
@@ -55,24 +57,23 @@ class Model:
         self._threads = threads
 
     def __repr__(self) -> str:
-        axes = ", ".join(
-            axis if size is None else f"{axis}={size}"
-            for axis, size in zip(self.card.input.axes, self.card.input.shape, strict=True)
-        )
-        return f"<murho.Model {self.card.name!r}: x [{axes}], {len(self.card.sites)} sites, {self.engine}>"
+        inputs = ", ".join(f"{part.name} [{_described(part).replace(' = ', '=')}]" for part in self.card.inputs)
+        return f"<murho.Model {self.card.name!r}: {inputs}, {len(self.card.sites)} sites, {self.engine}>"
 
     @overload
     def predict(
         self, x: "pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
     ) -> "pd.DataFrame": ...
     @overload
-    def predict(self, x: ArrayLike, draws: Draws = None, level: Level = None, seed: int | None = None) -> Intervals: ...
+    def predict(self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None) -> Intervals: ...
     def predict(
-        self, x: "ArrayLike | pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
+        self, x: "Input | pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
     ) -> "Intervals | pd.DataFrame":
         """Prediction intervals for a batch.
 
-        `x` is [B, …] in raw units, with the axes that `card.input` names. `draws` is a number of draws (0, 1, …), or an
+        `x` is [B, …] in raw units, with the axes that `card.input` names; where the network has several inputs, a dict
+        of such arrays by name, or a tuple of them in the order of `card.inputs`. Of a network with several outputs this
+        is the first; `predict_all` gives every one. `draws` is a number of draws (0, 1, …), or an
         array of their names: draw 17 under seed 0 is the same network today, tomorrow and on every machine. `level` is
         the nominal coverage of the central interval, or several. What is not given comes from the card.
 
@@ -84,17 +85,25 @@ class Model:
         names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
         if type(x).__module__.partition(".")[0] == "pandas":
             batch, index = self._from_frame(x)
-            return summarise(self._samples(batch, names, key), nominal, names, key).to_frame(index)
-        return summarise(self._samples(self._input(x), names, key), nominal, names, key)
+            return self._summarise((batch,), names, nominal, key)[0].to_frame(index)
+        return self._summarise(self._inputs(x), names, nominal, key)[0]
+
+    def predict_all(
+        self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None
+    ) -> dict[str, Intervals]:
+        """The intervals of every output by its name; the same draws give all of them. Arguments as for `predict`."""
+        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
+        intervals = self._summarise(self._inputs(x), names, nominal, key)
+        return {array.name: part for array, part in zip(self.card.outputs, intervals, strict=True)}
 
     def samples(
-        self, x: ArrayLike, draws: Draws = None, seed: int | None = None, chunk: int | None = None
+        self, x: Input, draws: Draws = None, seed: int | None = None, chunk: int | None = None
     ) -> NDArray[np.float32]:
         """Samples [S, B, …] alone. `chunk` (a multiple of 16) overrides the planner: another time, the same answer."""
         names, key = self._draws(draws), self._seed(seed)
         if chunk is not None and (chunk < 1 or chunk % planner.VECTOR):
             raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {chunk}.")
-        return self._samples(self._input(x), names, key, chunk)
+        return self._samples(self._inputs(x), names, key, chunk)[0]
 
     def forecast(
         self,
@@ -109,8 +118,8 @@ class Model:
         As in the BLiTZ tutorial, each step's mean is fed back as the next observation. The interval of a later step
         therefore knows nothing of the steps before it being unsure: it shows the network's doubt about one step.
         """
-        window = self._input(x)
-        if window.ndim != 3 or window.shape[2] != 1 or self.card.output.shape[1:] != (1,):
+        window = self._inputs(x)[0]
+        if len(self.card.inputs) > 1 or window.ndim != 3 or window.shape[2] != 1 or self.card.output.shape[1:] != (1,):
             raise InputError(
                 "forecast feeds one predicted value back as the next input: it needs x [batch, time, 1] and an output "
                 f"[batch, 1]. This artifact has x {self.card.input.axes} {self.card.input.shape} and an output "
@@ -121,65 +130,65 @@ class Model:
         names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
         path = []
         for _ in range(steps):
-            samples = self._samples(window, names, key)
+            samples = self._samples((window,), names, key)[0]
             path.append(samples)
             mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
             window = np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1)
         return summarise(np.concatenate(path, axis=2), nominal, names, key)
 
+    def _summarise(
+        self, inputs: Arrays, draws: NDArray[np.int64], level: float | tuple[float, ...], seed: int
+    ) -> list[Intervals]:
+        outputs = zip(self._samples(inputs, draws, seed), self.card.outputs, strict=True)
+        return [summarise(samples, level, draws, seed, array.names) for samples, array in outputs]
+
     def _samples(
-        self, x: NDArray[Any], draws: NDArray[np.int64], seed: int, chunk: int | None = None
-    ) -> NDArray[np.float32]:
-        self._check_memory(len(x), len(draws))
+        self, inputs: Arrays, draws: NDArray[np.int64], seed: int, chunk: int | None = None
+    ) -> tuple[NDArray[np.float32], ...]:
+        rows = len(inputs[0])
+        self._check_memory(rows, len(draws))
         if chunk is None:
-            steps = x.shape[1] if x.ndim == 3 else 1
-            chunk = planner.chunk_size(len(draws), planner.bytes_per_draw(self.card, len(x), steps), self._threads)
-        return planner.run(lambda part: self._engine.samples(x, part, seed), draws, chunk, self._pool)
+            steps = inputs[0].shape[1] if inputs[0].ndim == 3 else 1
+            chunk = planner.chunk_size(len(draws), planner.bytes_per_draw(self.card, rows, steps), self._threads)
+        return planner.run(lambda part: self._engine.samples(inputs, part, seed), draws, chunk, self._pool)
 
     @cached_property
     def _pool(self) -> Executor | None:
         return self._engine.pool(self._threads) if self._threads > 1 else None
 
     def _check_memory(self, rows: int, draws: int) -> None:
-        sizes = [size or 1 for size in self.card.output.shape[1:]]
-        total = 4 * draws * rows * int(np.prod(sizes, dtype=np.int64))
+        sizes = (np.prod([size or 1 for size in array.shape[1:]], dtype=np.int64) for array in self.card.outputs)
+        total = 4 * draws * rows * int(sum(sizes))
         if total > MAX_SAMPLE_BYTES:
             raise InputError(
                 f"{draws} draws of {rows} rows make {total / 2**30:.1f} GiB of samples; at most "
                 f"{MAX_SAMPLE_BYTES / 2**30:.0f} GiB are returned from one call. Ask for fewer draws or fewer rows."
             )
 
-    def _input(self, x: ArrayLike) -> NDArray[Any]:
-        expected = self.card.input
-        shape = ", ".join(
-            axis if size is None else f"{axis} = {size}"
-            for axis, size in zip(expected.axes, expected.shape, strict=True)
-        )
-        try:
-            array = np.asarray(x)
-        except ValueError as error:
-            raise InputError(f"x must be an array [{shape}]: {error}") from None
-        if array.dtype.kind not in "fiu" or (expected.dtype == "int64" and array.dtype.kind == "f"):
-            raise InputError(f"x must hold numbers that fit {expected.dtype}, not {array.dtype}. Convert it first.")
-        if array.ndim != len(expected.shape):
+    def _inputs(self, x: Input) -> Arrays:
+        expected = self.card.inputs
+        if isinstance(x, Mapping):
+            names = [array.name for array in expected]
+            if set(x) != set(names):
+                raise InputError(f"x must have the inputs {', '.join(names)}, but has {', '.join(map(str, x))}.")
+            parts: Sequence[Any] = [x[name] for name in names]
+        elif len(expected) == 1:
+            parts = [x]
+        elif isinstance(x, tuple) and len(x) == len(expected):
+            parts = x
+        else:
             raise InputError(
-                f"x must have {len(expected.shape)} axes [{shape}], but has {array.ndim}: {array.shape}. "
-                "A single row needs a batch axis too: x[None]."
+                f"This network has {len(expected)} inputs: pass a dict or tuple of "
+                f"{', '.join(f'{array.name} [{_described(array)}]' for array in expected)}."
             )
-        for axis, size, got in zip(expected.axes, expected.shape, array.shape, strict=True):
-            if size is not None and got != size:
-                names = f" ({', '.join(expected.names)})" if expected.names and axis == expected.axes[-1] else ""
-                raise InputError(f"x must have {size} along its {axis} axis{names}, but has {got}: expected [{shape}].")
-        if array.size == 0:
-            raise InputError(f"x is empty: {array.shape}. Expected [{shape}] with at least one of each.")
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, dtype=expected.dtype)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise InputError(f"x must be finite, but x{list(place)} is {array[place]}. Fill or drop such rows first.")
-        return array
+        arrays = tuple(_checked(part, array) for part, array in zip(parts, expected, strict=True))
+        if len({len(array) for array in arrays}) > 1:
+            raise InputError(f"Every input needs the same number of rows, but they have {[len(a) for a in arrays]}.")
+        return arrays
 
     def _from_frame(self, frame: Any) -> tuple[NDArray[Any], Any]:
+        if len(self.card.inputs) > 1:
+            raise InputError("A DataFrame serves one input, but this network has several: pass a dict of arrays.")
         names = list(self.card.input.names)
         missing = [name for name in names if name not in frame.columns]
         if missing:
@@ -188,7 +197,7 @@ class Model:
             )
         values = frame[names].to_numpy() if names else frame.to_numpy()
         if len(self.card.input.shape) == 2:
-            return self._input(values), frame.index
+            return self._inputs(values)[0], frame.index
         window = self.card.training.get("window") or self.card.input.shape[1]
         if len(self.card.input.shape) != 3 or window is None:
             raise InputError(
@@ -197,7 +206,7 @@ class Model:
         if len(frame) < window:
             raise InputError(f"The network reads windows of {window} rows, but the DataFrame has {len(frame)}.")
         windows = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)  # (N, F, T)
-        return self._input(np.moveaxis(windows, 2, 1)), frame.index[window - 1 :]
+        return self._inputs(np.moveaxis(windows, 2, 1))[0], frame.index[window - 1 :]
 
     def _draws(self, draws: Draws) -> NDArray[np.int64]:
         try:
@@ -229,6 +238,47 @@ class Model:
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
             raise InputError(f"seed must be an integer of 64 bits, not {seed!r}.")
         return int(value)
+
+
+def _described(array: Array) -> str:
+    return ", ".join(
+        axis if size is None else f"{axis} = {size}" for axis, size in zip(array.axes, array.shape, strict=True)
+    )
+
+
+def _checked(x: ArrayLike, expected: Array) -> NDArray[Any]:
+    name, shape = expected.name, _described(expected)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{name} must be an array [{shape}]: {error}") from None
+    if array.dtype.kind not in "fiu" or (expected.dtype == "int64" and array.dtype.kind == "f"):
+        raise InputError(f"{name} must hold numbers that fit {expected.dtype}, not {array.dtype}. Convert it first.")
+    if array.ndim != len(expected.shape):
+        raise InputError(
+            f"{name} must have {len(expected.shape)} axes [{shape}], but has {array.ndim}: {array.shape}. "
+            f"A single row needs a batch axis too: {name}[None]."
+        )
+    for axis, size, got in zip(expected.axes, expected.shape, array.shape, strict=True):
+        if size is not None and got != size:
+            names = f" ({', '.join(expected.names)})" if expected.names and axis == expected.axes[-1] else ""
+            raise InputError(
+                f"{name} must have {size} along its {axis} axis{names}, but has {got}: expected [{shape}]."
+            )
+    if array.size == 0:
+        raise InputError(f"{name} is empty: {array.shape}. Expected [{shape}] with at least one of each.")
+    with np.errstate(over="ignore"):
+        array = np.ascontiguousarray(array, dtype=expected.dtype)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(
+            f"{name} must be finite, but {name}{list(place)} is {array[place]}. Fill or drop such rows first."
+        )
+    if expected.limit is not None and not (array.min() >= 0 and array.max() < expected.limit):
+        raise InputError(
+            f"{name} must hold tokens from 0 to {expected.limit - 1}, but has {array.min()} … {array.max()}."
+        )
+    return array
 
 
 def _checked_levels(level: float | Sequence[float]) -> float | tuple[float, ...]:

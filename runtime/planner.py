@@ -19,6 +19,8 @@ VECTOR = 16
 CACHE_BYTES = 16 * 2**20  # measured: about a core's share of L3, where a draw costs least
 MAX_CHUNK = 1024
 
+RECURRENT = ("BayesianLSTM", "BayesianGRU")
+
 
 def cores() -> int:
     """Cores that this process may use."""
@@ -29,9 +31,13 @@ def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
     """About what one draw keeps in memory at once, from the sizes in the card; `steps` is the sequence's length."""
     total = 0
     for site in card.sites:
+        if site.kind in RECURRENT:
+            widest = max(shape[-1] for shape in site.shapes.values())
+            values = 3 * widest + steps * widest // 4
+        else:
+            values = 2 * site.elements
         noise = 4 * site.n  # the generator holds some four arrays of the posterior's length
-        widest = max(shape[-1] for shape in site.shapes.values())
-        total = max(total, 4 * (noise + batch * (3 * widest + steps * widest // 4)))
+        total = max(total, 4 * (noise + batch * values))
     return total
 
 
@@ -43,24 +49,25 @@ def chunk_size(draws: int, draw_bytes: int, threads: int) -> int:
 
 
 def run(
-    evaluate: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    evaluate: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], ...]],
     draws: NDArray[np.int64],
     chunk: int,
     pool: Executor | None,
-) -> NDArray[np.float32]:
-    """Samples [S, B, …] of draws [S], chunk by chunk into one array; `chunk` is a multiple of 16."""
-    answer: list[NDArray[np.float32]] = []
+) -> tuple[NDArray[np.float32], ...]:
+    """Samples [S, B, …] of draws [S] for each output, chunk by chunk into one array; `chunk` is a multiple of 16."""
+    answers: list[NDArray[np.float32]] = []
     lock = Lock()
 
     def place(start: int) -> None:
         names = draws[start : start + chunk]
-        part = evaluate(np.pad(names, (0, -len(names) % VECTOR)))[: len(names)]
+        parts = evaluate(np.pad(names, (0, -len(names) % VECTOR)))
         with lock:
-            if not answer:  # only now is the shape of a sample known
-                answer.append(np.empty((len(draws), *part.shape[1:]), np.float32))
-        answer[0][start : start + len(names)] = part
+            if not answers:  # only now is the shape of a sample known
+                answers.extend(np.empty((len(draws), *part.shape[1:]), np.float32) for part in parts)
+        for answer, part in zip(answers, parts, strict=True):
+            answer[start : start + len(names)] = part[: len(names)]
 
     starts = range(0, len(draws), chunk)
     for _ in pool.map(place, starts) if pool and len(starts) > 1 else map(place, starts):
         pass
-    return answer[0]
+    return tuple(answers)

@@ -20,8 +20,9 @@ from torch import nn
 
 import murho
 from murho.export import to_onnx, to_torchscript
-from murho.export.posterior import bayesian_layers, read_posterior
-from murho.export.reference import generator_noise, given_samples
+from murho.export.montecarlo import Plan
+from murho.export.posterior import read_posteriors
+from murho.export.reference import Reference, generator_noise
 from murho.models import Forecaster
 from murho.train import builtin_series, fit, prepare
 
@@ -162,19 +163,20 @@ class Exported:
 
     @property
     def posteriors(self) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return {n: read_posterior(n, layer) for n, layer in bayesian_layers(self.network).items()}
+        return read_posteriors(self.network)
 
-    def scaled(self, x: np.ndarray) -> np.ndarray:
+    def reference(self) -> Reference:
+        """BLiTZ's own forward pass, from and to the network's units, on inputs scaled by the artifact's float32."""
+        return Reference(self.network, self.posteriors, Plan(murho.Scaling()))
+
+    def scaled(self, x: np.ndarray) -> torch.Tensor:
         """Raw to the network's units, in the artifact's float32."""
         mean, scale = (np.float32(v) for v in (self.scaling.input_mean, self.scaling.input_scale))
-        return (x - mean) / scale
+        return torch.from_numpy((x - mean) / scale)
 
     def blitz(self, x: np.ndarray, draws: Any, seed: int) -> np.ndarray:
         """BLiTZ's own forward pass for raw x with the generator's noise: [S, B, …] in the network's units, float64."""
-        scaled = torch.from_numpy(self.scaled(x))
-        return given_samples(self.network, self.posteriors, scaled, draws, generator_noise(seed))
+        return self.reference().given([self.scaled(x)], draws, generator_noise(seed))["output"]
 
     def in_network_units(self, raw: np.ndarray) -> np.ndarray:
         mean, scale = np.float64(self.scaling.output_mean), np.float64(self.scaling.output_scale)

@@ -17,7 +17,7 @@ from onnx.numpy_helper import to_array
 import murho
 from murho.export import onnx_file
 from murho.runtime.artifact import read, zip_digest
-from murho.runtime.contract import GENERATOR, Array, Card, Site
+from murho.runtime.contract import GENERATOR, SCHEMA, Array, Card, Site
 
 DAMAGED = r"mlp\.(onnx|pt) (is damaged or cut short|is not a murho artifact|was changed or damaged)"
 
@@ -201,20 +201,21 @@ def _with_card(path: Path, format: str, change: Callable[[dict[str, Any]], None]
 
 CARDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "newer schema": (
-        lambda c: c.update(schema=2, surprise=[1]),
-        r"card schema 2; this murho reads up to 1\. Upgrade with: pip install --upgrade murho",
+        lambda c: c.update(schema=3, surprise=[1]),
+        r"card schema 3; this murho reads 2\. Upgrade with: pip install --upgrade murho",
     ),
+    "older schema": (lambda c: c.update(schema=1), r"card schema 1; this murho reads 2\. Export it again"),
     "unknown generator": (lambda c: c.update(generator="dice-1"), r"generator 'dice-1'; this murho knows 'pcg4d"),
     "no schema": (lambda c: c.pop("schema"), r"card cannot be read \('schema'\)"),
     "schema that is no number": (lambda c: c.update(schema="one"), r"card cannot be read"),
     "infinite schema": (lambda c: c.update(schema=float("inf")), r"card (cannot be read|has card schema)"),
-    "no input": (lambda c: c.pop("input"), r"card lacks or garbles a field \('input'\)"),
+    "no inputs": (lambda c: c.pop("inputs"), r"card lacks or garbles a field \('inputs'\)"),
     "no sites": (lambda c: c.pop("sites"), r"card lacks or garbles a field \('sites'\)"),
     "no name": (lambda c: c.pop("name"), r"card lacks or garbles a field .*'name'"),
     "unknown field": (lambda c: c.update(unheard=1), r"card lacks or garbles a field .*unheard"),
     "garbled scaling": (lambda c: c.update(scaling=3), r"card lacks or garbles a field"),
     "garbled site": (lambda c: c.update(sites=[{"layer": "a"}]), r"card lacks or garbles a field"),
-    "garbled axes": (lambda c: c["output"].update(axes=None), r"card lacks or garbles a field"),
+    "garbled axes": (lambda c: c["outputs"][0].update(axes=None), r"card lacks or garbles a field"),
 }  # fmt: skip
 
 
@@ -280,9 +281,23 @@ def test_card_round_trip(card: Card) -> None:
     full = dataclasses.replace(
         card,
         name='Кurs "x" \n σ',
-        input=Array(("batch", "time", "feature"), (None, 5, 2), "float32", ("a", "b"), "USD"),
+        inputs=(
+            Array("x", ("batch", "time", "feature"), (None, 5, 2), "float32", ("a", "b"), "USD"),
+            Array("tokens", ("batch", "time"), (None, None), "int64", limit=7),
+        ),
         scaling=murho.Scaling((1.5, 2.5), (0.1, 1 / 3), (1e-30,), (3.0e30,)),
-        sites=(Site("a.b", "BayesianLSTM", {"weight_ih": (2, 8), "weight_hh": (2, 8), "bias": (8,)}, 40),),
+        sites=(
+            Site(
+                layer="a.b",
+                kind="BayesianLSTM",
+                shapes={"weight_ih": (2, 8), "weight_hh": (2, 8), "bias": (8,)},
+                n=40,
+                sampling="weights",
+                relative_sigma=0.1,
+                trained=True,
+                elements=12,
+            ),
+        ),
         levels=(0.1, 0.95),
         training={"epochs": 3, "loss": [0.1, 0.2], "note": None},
         calibration={"0.95": 1.02},
@@ -297,12 +312,18 @@ def test_what_the_card_says(exported, format: str) -> None:
     case = exported("demo")
     got = read(case.path(format)).card
     lstm = case.network.recurrent[0]
-    assert (got.name, got.task, got.generator, got.schema) == ("demo", "regression", GENERATOR, 1)
-    assert got.input == Array(("batch", "time", "feature"), (None, None, 1), "float32", ("close",), "")
-    assert got.output == Array(("batch", "output"), (None, 1), "float32", (), "")
+    assert (got.name, got.task, got.generator, got.schema) == ("demo", "regression", GENERATOR, SCHEMA)
+    assert got.inputs == (Array("x", ("batch", "time", "feature"), (None, None, 1), "float32", ("close",), ""),)
+    assert got.outputs == (Array("output", ("batch", "output"), (None, 1), "float32", (), ""),)
     assert got.scaling.input_mean == case.scaling.input_mean
     shapes = {"weight_ih": (1, 40), "weight_hh": (10, 40), "bias": (40,)}
-    assert got.sites == (Site("recurrent.0", "BayesianLSTM", shapes, 480),)
+    (site,) = got.sites
+    assert (site.layer, site.kind, site.shapes, site.n) == ("recurrent.0", "BayesianLSTM", shapes, 480)
+    assert (site.sampling, site.trained, site.elements) == ("weights", True, 9 + 9 * 10)
+    samplers = [getattr(lstm, f"{name}_sampler") for name in shapes]
+    mu = np.concatenate([s.mu.detach().double().numpy().ravel() for s in samplers])
+    rho = np.concatenate([s.rho.detach().double().numpy().ravel() for s in samplers])
+    assert site.relative_sigma == pytest.approx(np.logaddexp(0, rho).mean() / np.abs(mu).mean(), rel=1e-5)
     assert tuple(lstm.weight_hh_sampler.mu.shape) == shapes["weight_hh"]
     assert got.versions["torch"] == torch.__version__
     assert got.verification["passed"] is True
@@ -355,7 +376,10 @@ def test_no_random_operator_and_no_foreign_domain(model: onnx.ModelProto) -> Non
 
 def test_functions_are_named_as_in_blitz(exported) -> None:
     names = [node.op_type for node in onnx.load(exported("zoo").onnx).graph.node if node.domain == "murho"]
-    assert names == ["BayesianLSTM", "BayesianGRULast", "BayesianLinear", "BayesianLinear", "Summary"]
+    frozen = "BayesianLSTM", "BayesianGRU", "BayesianLinear"  # with a single draw, of the means
+    assert names == [
+        "BayesianLSTM", *frozen[:2], "BayesianGRULast", frozen[2], "BayesianLinear", "BayesianLinear", "Summary",
+    ]  # fmt: skip
 
 
 def test_named_axes(exported) -> None:

@@ -14,8 +14,8 @@ from scipy import stats
 
 import murho
 from murho.export import onnx_file
+from murho.export.montecarlo import Plan
 from murho.export.proof import compare_laws
-from murho.export.reference import free_samples
 from murho.export.subject import examine
 from murho.runtime.artifact import read
 from murho.runtime.engines import open_engine
@@ -37,7 +37,7 @@ def windows(dataset) -> np.ndarray:
 @pytest.fixture(scope="module")
 def theirs(case, windows) -> np.ndarray:
     """BLiTZ's own sampling [2000, 20], raw units; neither our noise nor our code for it."""
-    samples = free_samples(case.network, torch.from_numpy(case.scaled(windows)), DRAWS, 17)[:, :, 0]
+    samples = case.reference().free([case.scaled(windows)], DRAWS, 17)["output"][:, :, 0]
     return samples * case.scaling.output_scale + case.scaling.output_mean
 
 
@@ -185,7 +185,7 @@ def test_frozen_noise_would_be_noticed(case, windows, monkeypatch) -> None:
     """What a naive export does: the same answer for all seeds and draws."""
     from murho.export import proof
 
-    subject = examine(case.network, torch.from_numpy(case.example), case.scaling)
+    subject = examine(case.network, torch.from_numpy(case.example), Plan(case.scaling))
     engine = open_engine(read(case.onnx), "cpu")
     frozen = dataclasses.make_dataclass("Frozen", ["samples", "name"])
     one_seed = frozen(lambda x, draws, seed: engine.samples(x, draws, 0), "x")

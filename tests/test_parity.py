@@ -12,10 +12,10 @@ from torch import nn
 import murho
 from murho.export import to_onnx
 from murho.export.generator import normals
-from murho.export.montecarlo import PLAIN, MonteCarloNetwork, trial_run
-from murho.export.posterior import bayesian_layers, read_posterior
+from murho.export.montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
+from murho.export.posterior import read_posteriors
 from murho.export.proof import relative_error
-from murho.export.reference import generator_noise, given_samples
+from murho.export.reference import Reference, generator_noise
 
 # float32 arithmetic in another order, relative to the largest value of the network's output
 TOLERANCE = 1e-5
@@ -34,7 +34,7 @@ def check(got: np.ndarray, want: np.ndarray, case: Any) -> None:
 def check_raw(case: Any, got: np.ndarray, want: np.ndarray) -> None:
     """Raw units: 1e-5 and what storing the value in float32 must lose, half a spacing at each of two steps."""
     raw = want * np.float64(case.scaling.output_scale) + np.float64(case.scaling.output_mean)
-    error, allowed = relative_error(got, raw, want, case.scaling.output_scale)
+    error, allowed = relative_error(got, raw, case.scaling.output_scale, case.scaling.output_mean)
     largest_raw, largest = np.abs(raw).max(), np.abs(want).max()
     assert got.shape == want.shape
     assert (
@@ -186,12 +186,13 @@ def test_the_weights_are_mu_plus_sigma_times_the_generators_noise(exported, form
 def plain_against_blitz(network: nn.Module, x: torch.Tensor, draws: list[int] | None = None) -> bool:
     """Compare and return whether x had to be repeated for every draw."""
     draws = draws or [0, 3, 8]
-    posteriors = {name: read_posterior(name, layer) for name, layer in bayesian_layers(network).items()}
-    per_draw, sites = trial_run(network, posteriors, murho.Scaling(), x[:1])
-    folded = MonteCarloNetwork(network, posteriors, murho.Scaling(), PLAIN, per_draw, sites)
+    posteriors = read_posteriors(network)
+    plan = trial_run(network, posteriors, Plan(murho.Scaling()), [x[:1]])
+    folded = MonteCarloNetwork(network, posteriors, plan, PLAIN)
     got = folded.samples(x, torch.tensor(draws), torch.tensor(SEED)).numpy()
-    check(got, given_samples(network, posteriors, x, draws, generator_noise(SEED)), type(network).__name__)
-    return per_draw
+    want = Reference(network, posteriors, plan).given([x], draws, generator_noise(SEED))["output"]
+    check(got, want, type(network).__name__)
+    return plan.per_draw
 
 
 def lstm(*sizes: int, **more: Any) -> nn.Module:
@@ -309,7 +310,7 @@ def test_sigma_is_softplus_where_blitz_overflows() -> None:
     """BLiTZ's log1p(exp(ρ)) is infinite above ρ = 88; there softplus(ρ) = ρ to the last bit."""
     layer = BayesianLinear(2, 2)
     layer.weight_sampler.rho.data.fill_(100.0)
-    assert read_posterior("layer", layer).sigma[:4].tolist() == [100.0] * 4
+    assert read_posteriors(nn.Sequential(layer))["0"].sigma[:4].tolist() == [100.0] * 4
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,21 +1,23 @@
-"""Train a BLiTZ network on a series: read, cut into windows, fit, keep checkpoints."""
+"""Train a BLiTZ network on a series or a table: read, cut into parts, fit, keep checkpoints."""
 
 from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .data import Dataset, Windows, prepare, standardise
+from .data import Dataset, Part, prepare, standardise
 from .fit import fit
 from .history import History
+from .rows import prepare_rows
 from .table import Series, builtin_series, read_series
 
 __all__ = [
     "Checkpoint",
     "Dataset",
     "History",
+    "Part",
     "Series",
-    "Windows",
     "builtin_series",
     "fit",
     "load_checkpoint",
     "prepare",
+    "prepare_rows",
     "read_series",
     "save_checkpoint",
     "standardise",

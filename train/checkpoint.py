@@ -21,7 +21,7 @@ from ..runtime.contract import Scaling
 from ..runtime.errors import ArtifactError, InputError
 from .history import History
 
-SCHEMA = 1
+SCHEMA = 2
 FORMAT = "murho.checkpoint"
 
 State = dict[str, torch.Tensor]
@@ -39,12 +39,22 @@ class Checkpoint:
     """Best weights so far. BLiTZ's ε buffers are left out: they are noise, or memory never written."""
     scaling: Scaling
     name: str
-    """Name of the series."""
+    """Name of the series or table."""
+    task: str
+    """"forecast", "regression" or "classification"."""
     target: str
     features: tuple[str, ...]
-    """The further columns."""
-    window: int
+    """Of a series the further columns; of a table the columns of `x`, or nothing where they have no names."""
+    input_names: tuple[str, ...]
+    """Names along the last axis of `x`, or nothing where they have none."""
+    output_names: tuple[str, ...]
+    """Names of the network's outputs; for a classification those of the classes."""
+    shape: tuple[int, ...]
+    """Shape of one example's `x`: (window, features) for a forecast."""
+    window: int | None
+    """Rows that a forecast sees; None for tables."""
     horizon: int
+    """Rows that a forecast predicts; 1 for tables."""
     splits: tuple[float, float, float]
     repairs: tuple[str, ...]
     settings: dict[str, Any]
@@ -81,9 +91,12 @@ class Checkpoint:
         return {
             "kind": self.kind,
             "config": self.config,
-            "series": self.name,
+            "data": self.name,
+            "task": self.task,
             "target": self.target,
             "features": list(self.features),
+            "outputs": list(self.output_names),
+            "shape": list(self.shape),
             "window": self.window,
             "horizon": self.horizon,
             "splits": list(self.splits),
@@ -141,7 +154,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise ArtifactError(f"{str(path)!r} is not a checkpoint of murho. Give the file that training wrote.")
     if (schema := data.pop("schema", None)) != SCHEMA:
         raise ArtifactError(
-            f"{str(path)!r} has checkpoint schema {schema}; this murho reads {SCHEMA}. Use the murho that wrote it."
+            f"{str(path)!r} has checkpoint schema {schema}; this murho reads {SCHEMA}. Use the murho that wrote it, "
+            "or train again."
         )
     try:
         data["scaling"] = Scaling(**data["scaling"])

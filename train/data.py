@@ -1,4 +1,4 @@
-"""Windows for training, calibration and test, cut from a series in time order, and the scaling of the training part."""
+"""What a network trains on: windows of a series or rows of a table, in parts, and the scaling of the training part."""
 
 import hashlib
 import itertools
@@ -17,15 +17,15 @@ VALIDATION_SHARE = 0.15
 
 
 @dataclass(frozen=True, eq=False)
-class Windows:
-    """N training examples, in time order."""
+class Part:
+    """N examples: windows of a series in time order, or rows of a table."""
 
     x: npt.NDArray[np.float32]
-    """`[N, window, F]`, raw units: the target, then the further columns."""
-    y: npt.NDArray[np.float32]
-    """`[N, horizon]`, the target in raw units."""
+    """Raw units. Of a series `[N, window, F]`: the target, then the further columns. Of a table `[N, …]`."""
+    y: npt.NDArray[Any]
+    """Raw units, float32: of a series `[N, horizon]`, of a table `[N, targets]`. Of classes int64 `[N]`: labels."""
     dates: npt.NDArray[Any]
-    """`[N]`: date, or row number, of the first predicted row."""
+    """`[N]`: of a series the date, or row number, of the first predicted row; of a table the number of the row."""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -33,25 +33,37 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A series cut into windows for training, calibration and test, and the scaling of its training part."""
+    """Examples for training, calibration and test, and the scaling of the training part."""
 
     name: str
-    train: Windows
-    calibration: Windows
-    test: Windows
+    task: str
+    """"forecast", "regression" or "classification"."""
+    train: Part
+    calibration: Part
+    test: Part
     scaling: Scaling
-    window: int
+    window: int | None
+    """Rows that a forecast sees; None for tables."""
     horizon: int
+    """Rows that a forecast predicts; 1 for tables."""
     target: str
     features: tuple[str, ...]
-    """The further columns."""
+    """Of a series the further columns; of a table the columns of `x`, or nothing where they have no names."""
+    output_names: tuple[str, ...]
+    """Names of the values that the network gives for an example; for a classification those of the classes."""
     splits: tuple[float, float, float]
-    repairs: tuple[str, ...]
+    """Shares of the rows in training, calibration and test."""
+    repairs: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names along the last axis of `x`."""
-        return (self.target, *self.features)
+        """Names along the last axis of `x`, or nothing where they have none."""
+        return (self.target, *self.features) if self.task == "forecast" else self.features
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example's `x`: (window, features) for a forecast."""
+        return self.train.x.shape[1:]
 
 
 def prepare(
@@ -78,11 +90,7 @@ def prepare(
     for argument, size in (("window", window), ("horizon", horizon)):
         if type(size) is not int or size < 1:
             raise InputError(f"{argument} must be a whole number of at least 1, got {size!r}.")
-    if len(splits) != 3 or not all(share >= 0.01 for share in splits) or not math.isclose(sum(splits), 1, abs_tol=1e-6):
-        raise InputError(
-            "splits must be three shares of at least 0.01 that sum to 1 (train, calibration, test), "
-            f"for example (0.6, 0.15, 0.25), got {splits!r}."
-        )
+    check_splits(splits)
     rows = len(series.values)
     parts = _parts(rows, window, horizon, splits)
     if not all(parts):
@@ -102,6 +110,7 @@ def prepare(
     train, calibration, test = (_cut(series, part, window, horizon) for part in parts)
     return Dataset(
         name=series.name,
+        task="forecast",
         train=train,
         calibration=calibration,
         test=test,
@@ -110,46 +119,62 @@ def prepare(
         horizon=horizon,
         target=series.target,
         features=series.features,
+        output_names=tuple(f"{series.target} + {step}" for step in range(1, horizon + 1)),
         splits=splits,
         repairs=series.repairs,
     )
 
 
-def standardise(windows: Windows, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """`x` and `y` of the windows in the network's units, float32, of the same shapes."""
+def standardise(part: Part, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """`x` and `y` of the part in the network's units, float32, of the same shapes; labels stay as they are."""
     mean, scale, output_mean, output_scale = (
         np.array(values, np.float32)
         for values in (scaling.input_mean, scaling.input_scale, scaling.output_mean, scaling.output_scale)
     )
-    x, y = windows.x, windows.y
+    x, y = part.x, part.y
     if scaling.relative:
         last = x[:, -1]
         x, y = x - last[:, np.newaxis], y - last[:, :1]
-    return (x - mean) / scale, (y - output_mean) / output_scale
+    if y.dtype.kind == "f":
+        y = (y - output_mean) / output_scale
+    return (x - mean) / scale, y
 
 
-def with_validation(data: Dataset) -> tuple[Windows, Windows]:
-    """The training windows without, and only, the last 15 %; no predicted row is in both.
+def with_validation(data: Dataset) -> tuple[Part, Part]:
+    """The training examples without, and only, the last 15 %; no predicted row is in both.
 
-    Raises InputError where too few windows are left to train on.
+    Raises InputError where too few are left to train on.
     """
-    windows = data.train
-    kept = len(windows) - max(1, round(VALIDATION_SHARE * len(windows)))
+    part = data.train
+    kept = len(part) - max(1, round(VALIDATION_SHARE * len(part)))
     first = kept - (data.horizon - 1)
     if first < 1:
+        if data.window is None:
+            raise InputError(
+                f"The training part has {len(part)} rows, too few to keep some for validation. Give at least 2."
+            )
         raise InputError(
-            f"The training part has {len(windows)} windows, too few to keep some for validation at horizon "
+            f"The training part has {len(part)} windows, too few to keep some for validation at horizon "
             f"{data.horizon}. Give more rows, or a shorter window or horizon."
         )
     return (
-        Windows(windows.x[:first], windows.y[:first], windows.dates[:first]),
-        Windows(windows.x[kept:], windows.y[kept:], windows.dates[kept:]),
+        Part(part.x[:first], part.y[:first], part.dates[:first]),
+        Part(part.x[kept:], part.y[kept:], part.dates[kept:]),
     )
 
 
+def check_splits(splits: tuple[float, float, float]) -> None:
+    if len(splits) != 3 or not all(share >= 0.01 for share in splits) or not math.isclose(sum(splits), 1, abs_tol=1e-6):
+        raise InputError(
+            "splits must be three shares of at least 0.01 that sum to 1 (train, calibration, test), "
+            f"for example (0.6, 0.15, 0.25), got {splits!r}."
+        )
+
+
 def digest(data: Dataset) -> str:
-    """SHA-256, as hexadecimal text, of the training windows, their columns and their scaling."""
-    sha256 = hashlib.sha256(repr((data.scaling, data.columns, data.window, data.horizon)).encode())
+    """SHA-256, as hexadecimal text, of the training examples, their names and their scaling."""
+    facts = (data.task, data.scaling, data.columns, data.output_names, data.shape, data.horizon)
+    sha256 = hashlib.sha256(repr(facts).encode())
     for array in (data.train.x, data.train.y):
         sha256.update(array.tobytes())
     return sha256.hexdigest()
@@ -161,8 +186,8 @@ def _parts(rows: int, window: int, horizon: int, splits: tuple[float, float, flo
     return [range(max(start, window), stop - horizon + 1) for start, stop in itertools.pairwise(edges)]
 
 
-def _cut(series: Series, first: range, window: int, horizon: int) -> Windows:
+def _cut(series: Series, first: range, window: int, horizon: int) -> Part:
     rows = np.array(first)
     x = series.values[rows[:, None] + np.arange(-window, 0)]  # (N, window, F)
     y = series.values[rows[:, None] + np.arange(horizon), 0]  # (N, horizon)
-    return Windows(x, y, series.dates[rows])
+    return Part(x, y, series.dates[rows])

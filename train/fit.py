@@ -1,4 +1,4 @@
-"""Train a BLiTZ network on windows: Adam on the ELBO, early stopping, checkpoints that resume to the same result."""
+"""Train a BLiTZ network on windows or rows: Adam on the ELBO, early stopping, and checkpoints that resume exactly."""
 
 import copy
 import dataclasses
@@ -17,12 +17,17 @@ from torch import nn
 from ..runtime.contract import Scaling
 from ..runtime.errors import InputError, MurhoError
 from .checkpoint import Checkpoint, State, copy_weights, describe, load_checkpoint, load_weights, save_checkpoint
-from .data import Dataset, Windows, digest, standardise, with_validation
+from .data import Dataset, Part, digest, standardise, with_validation
 from .elbo import Criterion, elbo_backward, predict, sampled_layers, sampled_loss
 from .history import History
 from .progress import EpochBar
 
 VALIDATION_SAMPLES = 8
+DEFAULT_CRITERION: dict[str, Criterion] = {
+    "forecast": nn.functional.mse_loss,
+    "regression": nn.functional.mse_loss,
+    "classification": nn.functional.cross_entropy,
+}
 
 
 def fit(
@@ -45,14 +50,16 @@ def fit(
     """Train `network` on the training part of `data`; at the end it has the weights of the best epoch.
 
     `network`: any torch module with BLiTZ layers, wrapped by `variational_estimator` or not, that maps standardised
-    float32 `[B, window, F]` to `[B, horizon]`, or to an (output, state) pair. It is trained where its weights are, and
-    left in evaluation mode, still sampling. Frozen layers stay as they are.
+    float32 `[B, *data.shape]` to `[B, outputs]`, or to an (output, state) pair; outputs are the horizon of a forecast,
+    the targets of a regression, or a logit for each class. It is trained where its weights are, and left in evaluation
+    mode, still sampling. Frozen layers stay as they are.
 
     The loss of a batch is (1/K) Σ_k [criterion + KL_k · `complexity_weight`] over K = `samples` weight samples, in
-    standardised units; `criterion` is the mean squared error and `complexity_weight` 1/N for N training windows unless
-    given. Batches of `batch_size` windows are drawn in a new order in each epoch.
+    standardised units; unless given, `criterion` is the mean squared error, or the cross entropy for a classification,
+    and `complexity_weight` 1/N for N training examples. Batches of `batch_size` examples are drawn in a new order in
+    each epoch.
 
-    The last 15 % of the training windows are kept out for validation, so that the calibration part stays unseen. The
+    The last 15 % of the training examples are kept out for validation, so that the calibration part stays unseen. The
     validation loss is the criterion over sampled weights, as a prediction draws them: a frozen BLiTZ layer may compute
     with stale means. The samples are the same in every epoch, so that epochs differ by their weights alone. Training
     stops after `epochs`, or after `patience` epochs without a better validation loss.
@@ -93,13 +100,13 @@ def fit(
         "threads": threads,
         "data_sha256": digest(data),
     }
-    criterion_or_default = criterion or nn.functional.mse_loss
+    criterion_or_default = criterion or DEFAULT_CRITERION[data.task]
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     run = _Run(History(), copy_weights(network), copy_weights(network), copy.deepcopy(optimizer.state_dict()))
 
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), _threads(threads):
-        _check_output(network, training, same_shape=criterion is None)
+        _check_output(network, data, training[0][:1], known=criterion is None)
         if checkpoint is not None and resume:
             run = _resumed(load_checkpoint(checkpoint), settings)
             load_weights(network, run.current)
@@ -192,8 +199,12 @@ def _checkpoint(network: nn.Module, data: Dataset, settings: dict[str, Any], run
         state=run.best,
         scaling=data.scaling,
         name=data.name,
+        task=data.task,
         target=data.target,
         features=data.features,
+        input_names=data.columns,
+        output_names=data.output_names,
+        shape=data.shape,
         window=data.window,
         horizon=data.horizon,
         splits=data.splits,
@@ -216,8 +227,8 @@ def _resumed(checkpoint: Checkpoint, settings: dict[str, Any]) -> _Run:
     return _Run(history, checkpoint.state, checkpoint.current, checkpoint.optimizer)
 
 
-def _tensors(windows: Windows, scaling: Scaling, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    x, y = standardise(windows, scaling)
+def _tensors(part: Part, scaling: Scaling, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = standardise(part, scaling)
     return torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
 
 
@@ -270,21 +281,25 @@ def _check_checkpoint(checkpoint: str | Path | None, resume: bool) -> None:
         raise InputError(f"The checkpoint {str(path)!r} is a folder. Give the name of a file.")
 
 
-def _check_output(network: nn.Module, training: tuple[torch.Tensor, torch.Tensor], same_shape: bool) -> None:
-    x, y = training[0][:1], training[1][:1]
+def _check_output(network: nn.Module, data: Dataset, x: torch.Tensor, known: bool) -> None:
+    """Try the network on one example; `known`: the criterion is the default one, which needs a certain shape."""
+    forecast = data.task == "forecast"
     network.eval()
     try:
         with torch.no_grad():
             prediction = predict(network, x)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, IndexError) as error:
+        advice = "Its features must be the target and the further columns." if forecast else "Build it for such rows."
+        raise InputError(f"The network cannot take an input of shape {list(x.shape)} ({error}). {advice}") from None
+    expected = [1, len(data.output_names)]
+    if known and list(prediction.shape) != expected:
+        example = "window" if forecast else "row"
+        advice = {"forecast": "the horizon of the data", "regression": "the data's targets"}.get(
+            data.task, "the classes"
+        )
         raise InputError(
-            f"The network cannot take an input of shape {list(x.shape)} ({error}). Its features must be the target and "
-            "the further columns."
-        ) from None
-    if same_shape and prediction.shape != y.shape:
-        raise InputError(
-            f"The network gives shape {list(prediction.shape)} for one window, expected {list(y.shape)}. "
-            "Build it for the horizon of the data."
+            f"The network gives shape {list(prediction.shape)} for one {example}, expected {expected}. "
+            f"Build it for {advice}."
         )
 
 

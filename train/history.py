@@ -12,7 +12,7 @@ class History:
     complexity: tuple[float, ...] = ()
     """Mean of KL · complexity weight; the ELBO loss is likelihood + complexity."""
     validation: tuple[float, ...] = ()
-    """Mean of the criterion on the validation windows, over the same weight samples in every epoch."""
+    """Mean of the criterion on the validation examples, over the same weight samples in every epoch."""
     best_epoch: int = 0
     """The epoch, counted from 1, whose weights the network has now; 0 where no epoch was finished."""
     interrupted: bool = False

@@ -1,0 +1,27 @@
+"""Inputs as a network may see them, for proofs and benchmarks: drawn around the training part's mean and spread."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contract import Array, Card, Scaling
+
+STEPS = 16  # of a sequence whose length nothing tells
+
+
+def typical_inputs(card: Card, rows: int) -> tuple[NDArray[Any], ...]:
+    """An array [rows, …] in raw units for each input of an artifact; the same ones for the same card."""
+    window = card.training.get("window")
+    return tuple(
+        typical_input(array, card.scaling if k == 0 else Scaling(), rows, window) for k, array in enumerate(card.inputs)
+    )
+
+
+def typical_input(array: Array, scaling: Scaling, rows: int, window: int | None = None) -> NDArray[Any]:
+    """[rows, …]: float32 around the scaling's mean and spread, or int64 tokens. `window` is for axes of any length."""
+    sizes = (rows, *(size or window or STEPS for size in array.shape[1:]))
+    generator = np.random.default_rng(0)
+    if array.dtype == "int64":
+        return generator.integers(0, array.limit or 2, sizes)
+    return (generator.standard_normal(sizes) * scaling.input_scale + scaling.input_mean).astype(np.float32)

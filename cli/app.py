@@ -1,6 +1,7 @@
 """The commands of `murho` and their options. What they do stands in other modules, imported when asked for."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class Task(StrEnum):
+    """What the demo can show; each has a module of its own."""
+
+    FORECAST = "forecast"
+    REGRESSION = "regression"
+    DIGITS = "digits"
+
 
 Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), oldest row first or with a date column.")]
 Artifact = Annotated[Path, typer.Argument(help="An artifact: .onnx, or .pt for TorchScript.", show_default=False)]
@@ -66,23 +76,45 @@ def options(
 
 @app.command()
 def demo(
+    task: Annotated[
+        Task, typer.Option(help="forecast: a series; regression: a table of patients; digits: small images.")
+    ] = Task.FORECAST,
     csv: Annotated[
         Path | None, typer.Option(help="A CSV file of your own, in place of the built-in IBM prices.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="The column to predict; needed with --csv.")] = None,
     feature: Features = [],  # noqa: B006 - typer copies it
-    out: Annotated[Path, typer.Option(help="Folder for everything that the demo writes.")] = Path("demo-output"),
-    epochs: Epochs = 120,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for everything that the demo writes.",
+            show_default="demo-output, in it a folder per other task",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most passes over the training part.", show_default="120, 40 or 20, by task"),
+    ] = None,
     draws: Annotated[int, typer.Option(min=16, help="Weight draws per interval.")] = 256,
-    relative: Relative = True,
+    relative: Annotated[
+        bool | None,
+        typer.Option("--relative/--absolute", help="What a forecast reads, see murho train.", show_default="relative"),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Do the whole job: train, export, verify, predict, and show the result. A minute or two on 2 cores."""
-    if (csv is None) != (target is None):
-        raise typer.BadParameter("--csv and --target go together.")
-    extra(".demo", "train").run(
-        csv=csv, target=target, features=feature, out=out, epochs=epochs, draws=draws, relative=relative, seed=seed
-    )
+    if task is Task.FORECAST:
+        if (csv is None) != (target is None):
+            raise typer.BadParameter("--csv and --target go together.")
+        folder = out or Path("demo-output")
+        extra(".demo_forecast", "train").run(
+            csv, target, feature, folder, epochs, draws, relative=relative is not False, seed=seed
+        )
+        return
+    own = {"--csv": csv, "--target": target, "--feature": feature or None, "--relative/--absolute": relative}
+    if given := [name for name, value in own.items() if value is not None]:
+        raise typer.BadParameter(f"{', '.join(given)}: only for --task forecast; {task} brings its own data.")
+    extra(f".demo_{task}", "train").run(out or Path("demo-output", task), epochs, draws, seed)
 
 
 @app.command()

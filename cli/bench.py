@@ -49,7 +49,7 @@ def run(
         raise InputError(
             "The artifacts were made from different networks. Benchmark artifacts of one network together."
         )
-    systems: dict[str, System] = {_name(model): _murho(model) for model in models}
+    systems: dict[str, System] = {system_name(model): _murho(model) for model in models}
     loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)
     if loop is not None:
         systems[LOOP] = loop
@@ -61,13 +61,41 @@ def run(
             x = typical_inputs(card, batch)[0]
             for draws in draw_counts:
                 progress.update(task, description=f"{batch} rows, {draws} draws")
-                times, answers = _timed(systems, turns, x, draws, lambda: progress.advance(task))
+                times, answers = timed(systems, turns, x, draws, lambda: progress.advance(task))
                 check(answers, loop, x)
                 rows += _rows(times, batch, draws)
     console.print(_table(rows, card))
     if json_path is not None:
         write_json(json_path, {"network": card.name, "machine": machine(), "results": rows})
     return rows
+
+
+def system_name(model: Model) -> str:
+    """What tables and JSON call an artifact."""
+    return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
+
+
+def timed(
+    systems: dict[str, System],
+    turns: dict[str, int],
+    x: NDArray[np.float32],
+    draws: int,
+    done: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
+    """Milliseconds of each call, the systems in turn, so that a slow moment of the machine hits all."""
+    for name, system in systems.items():
+        if name != LOOP:
+            system(x, draws)  # the first call of a shape allocates memory
+    times: dict[str, list[float]] = {name: [] for name in systems}
+    answers = {}
+    for turn in range(max(turns.values())):
+        for name, system in systems.items():
+            if turn < turns[name]:
+                start = time.perf_counter()
+                answers[name] = system(x, draws)
+                times[name].append(1000 * (time.perf_counter() - start))
+                done()
+    return times, answers
 
 
 def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
@@ -111,35 +139,8 @@ def machine() -> dict[str, Any]:
     return {"processor": platform.processor() or platform.machine(), "cores": cores(), "versions": versions}
 
 
-def _name(model: Model) -> str:
-    return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
-
-
 def _murho(model: Model) -> System:
     return lambda x, draws: model.predict(x, draws, LEVEL, 0)
-
-
-def _timed(
-    systems: dict[str, System],
-    turns: dict[str, int],
-    x: NDArray[np.float32],
-    draws: int,
-    done: Callable[[], None],
-) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
-    """Milliseconds of each call, the systems in turn, so that a slow moment of the machine hits all."""
-    for name, system in systems.items():
-        if name != LOOP:
-            system(x, draws)  # the first call of a shape allocates memory
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    answers = {}
-    for turn in range(max(turns.values())):
-        for name, system in systems.items():
-            if turn < turns[name]:
-                start = time.perf_counter()
-                answers[name] = system(x, draws)
-                times[name].append(1000 * (time.perf_counter() - start))
-                done()
-    return times, answers
 
 
 def _rows(times: dict[str, list[float]], batch: int, draws: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The demo's two pictures: the whole series, and a close look at the forecast with its band."""
+"""The forecast demo's pictures: the whole series, and a close look at the forecast with its band."""
 
 import contextlib
 import os
@@ -45,7 +45,7 @@ def draw_series(data: Dataset, named: tuple[str, Any], levels: tuple[float, ...]
     axes.set_ylabel(data.target)
     axes.margins(x=0.01)
     axes.legend(loc="upper left", frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_forecast(data: Dataset, named: tuple[str, Any], levels: tuple[float, ...], path: Path, block: int) -> None:
@@ -76,10 +76,11 @@ def draw_forecast(data: Dataset, named: tuple[str, Any], levels: tuple[float, ..
     axes.set_ylabel(data.target)
     axes.legend(loc="upper left", frameon=False)
     figure.autofmt_xdate(rotation=0, ha="center")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture whole or not at all, and close it. Raises InputError if it cannot."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
     try:
         figure.savefig(temporary, dpi=130)

@@ -63,20 +63,22 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("proof", _proof(card.verification))
     console.print(table)
     sites = Table(title="Sites: calls of Bayesian layers", title_justify="left")
-    for column in ("site", "layer", "kind", "tensors", "samples", "numbers per draw", "σ / |μ|"):
-        sites.add_column(column, justify="right" if column in ("site", "numbers per draw", "σ / |μ|") else "left")
+    for column in ("site", "layer", "kind", "tensors", "n", "σ / |μ|"):
+        numeric = column in ("site", "n", "σ / |μ|")
+        sites.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for number, site in enumerate(card.sites):
-        shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in site.shapes.items())
-        samples = "outputs" if site.sampling == "local" else "weights"
+        shapes = "\n".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in site.shapes.items())
+        kind = f"{site.kind}, local" if site.sampling == "local" else site.kind
         ratio = f"{site.relative_sigma:.2g}{'' if site.trained else ' !'}"
-        sites.add_row(str(number), site.layer, site.kind, shapes, samples, f"{site.n:,}", ratio)
+        sites.add_row(str(number), site.layer, kind, shapes, f"{site.n:,}", ratio)
     console.print(sites)
     if any(site.sampling == "local" for site in card.sites):
-        console.print("Sampling outputs in place of weights keeps the law of each row, not the joint law of rows.")
+        console.print("local: draws outputs in place of weights; each row has the same law, rows together have not.")
     if still := sorted({site.layer for site in card.sites if not site.trained}):
         console.print(
             f"! Warning: in {', '.join(still)} σ never left the value that BLiTZ starts it at, so the intervals say "
-            "nothing about the data. Train longer, or with a larger learning rate for ρ."
+            "nothing about the data. Train longer, or with a larger learning rate for ρ.",
+            style="yellow",
         )
 
 

@@ -1,5 +1,6 @@
 """The commands that need BLiTZ and torch: train, export, verify."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
+from torch import nn
 
 from .. import Card
 from ..export import to_onnx, to_torchscript
@@ -34,23 +36,24 @@ def train(
     data = prepare(read_series(csv, target, features, date), window, horizon, relative=relative)
     for repair in data.repairs:
         console.print(f"Repaired: {repair}")
-    fit_checkpoint(data, network, out, settings)
+    fit_checkpoint(data, lambda: Forecaster(features=len(data.columns), horizon=data.horizon, **network), out, settings)
     console.print(f"The best weights are in {out}. Next: murho export {out} model.onnx")
 
 
-def fit_checkpoint(data: Dataset, network: dict[str, Any], path: Path, settings: dict[str, Any]) -> Checkpoint:
-    """Train a Forecaster and return its checkpoint. Raises KeyboardInterrupt after Ctrl-C, with the best one kept."""
+def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, settings: dict[str, Any]) -> Checkpoint:
+    """Train what `make` builds and return its checkpoint. Raises KeyboardInterrupt after Ctrl-C, the best one kept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])  # for the initial weights
-        made = Forecaster(features=len(data.columns), horizon=data.horizon, **network)
+        made = make()
     history = fit(made, data, checkpoint=path, **settings)
     if history.interrupted:
         if history.best_epoch:
             console.print(f"Interrupted after {history.epochs} epochs; the best weights so far are in {path}.")
         raise KeyboardInterrupt
+    loss = "cross entropy, nats" if data.task == "classification" else "squared error, standardised units"
     console.print(
         f"Trained {history.epochs} epochs in {history.seconds:.0f} s; the best was {history.best_epoch}, with a "
-        f"validation loss of {history.best_validation:.4g} (squared error, standardised units)."
+        f"validation loss of {history.best_validation:.4g} ({loss})."
     )
     return load_checkpoint(path)
 

@@ -44,7 +44,7 @@ def build(network: nn.Module, inputs: Sequence[Tensor], blame: Blame) -> torch.j
         by_user = not filename.startswith(os.path.dirname(torch.__file__))
         if by_user and issubclass(category, torch.jit.TracerWarning):  # type: ignore[attr-defined]
             branches.append(
-                f"{blame.culprit} branches on values ({filename}:{lineno}: {str(message).partition('.')[0]})"
+                f"{blame.culprit} branches on values or sizes ({filename}:{lineno}: {str(message).partition('.')[0]})"
             )
 
     with warnings.catch_warnings(), torch.no_grad():
@@ -52,7 +52,10 @@ def build(network: nn.Module, inputs: Sequence[Tensor], blame: Blame) -> torch.j
         warnings.showwarning = note  # type: ignore[assignment]
         traced: torch.jit.ScriptModule = torch.jit.trace_module(network, methods, check_trace=False)  # type: ignore[no-untyped-call]
     if branches:
-        raise ExportError(f"{branches[0]}, which cannot be traced. Compute both sides and choose with torch.where.")
+        raise ExportError(
+            f"{branches[0]}, which TorchScript's tracer cannot follow. Choose between values with torch.where, and by "
+            "sizes when the module is built; or export to ONNX, which follows fixed sizes."
+        )
     return traced
 
 

@@ -24,6 +24,7 @@ import murho
 from murho.cli import bench
 from murho.cli.entry import main
 from murho.cli.loop import BlitzLoop
+from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
 COMMANDS = ("demo", "train", "export", "predict", "verify", "info", "bench")
@@ -530,7 +531,7 @@ def test_bench_against_another_checkpoint(demo: Outcome, chain: dict[str, Outcom
 
 
 def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed = bench._timed
+    timed = bench.timed
 
     def doctored(*args: Any) -> Any:
         times, answers = timed(*args)
@@ -540,7 +541,7 @@ def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytes
 
     args = ("bench", "demo/model.onnx", "demo/model.pt", "--batch", 1, "--draws", 16, "--rounds", 1)
     assert command(*args).code == 0
-    monkeypatch.setattr(bench, "_timed", doctored)
+    monkeypatch.setattr(bench, "timed", doctored)
     Path("bench.json").unlink(missing_ok=True)
     fails(command(*args, "--json", "bench.json"), "murho torchscript differs from the other artifact by 0.001")
     assert not Path("bench.json").exists()
@@ -552,7 +553,7 @@ def answers(folder: Path, demo: Outcome) -> tuple[dict[str, murho.Intervals], Bl
         models = {f"murho {model.engine}": model for model in map(murho.load, ("demo/model.onnx", "demo/model.pt"))}
         card = models["murho onnxruntime"].card
         loop = BlitzLoop(Path("demo/checkpoint.pt"), card)
-    x = bench.inputs(card, 3)
+    x = typical_inputs(card, 3)[0]
     assert x.shape == (3, WINDOW, 1)
     torch.manual_seed(0)
     found = {name: model.predict(x, 64, 0.95, 0) for name, model in models.items()}

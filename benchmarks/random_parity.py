@@ -1,0 +1,322 @@
+"""The property that every export must have: it says what BLiTZ says. Tried on random networks.
+
+Run: python benchmarks/random_parity.py [--count 1000] [--processes 2] [--json study.json]. A network takes some five
+seconds of one core. Exits with 1, and prints the network, where a file differs or an export fails.
+"""
+
+import argparse
+import json
+import math
+import random
+import re
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from blitz.modules import (
+    BayesianGRU,
+    BayesianLinear,
+)
+from blitz.modules.base_bayesian_module import BayesianModule
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from random_networks import SIZES, Built, Spec, build, specs
+from rich.progress import track
+from torch import Tensor
+
+import murho
+from murho.export import proof, to_onnx, to_torchscript
+from murho.export.generator import normals
+
+EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript}
+TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value
+ROWS, DRAWS, SEED = (1, 2, 6), (2, 33), 2**40 + 77
+
+REFUSALS: dict[str, str] = {}
+"""Refusals that are documented, by the start of their message: why each is right."""
+
+
+# The reference: BLiTZ's own forward pass in float64, with the generator's noise put in.
+
+
+@dataclass
+class Place:
+    """Where a forward pass is: the draw, and the sites passed."""
+
+    seed: int
+    local: bool
+    draw: int = 0
+    site: int = 0
+    local_sites: int = 0
+
+    def noise(self, n: int) -> Tensor:
+        self.site += 1
+        return torch.from_numpy(normals([self.draw], self.seed, self.site - 1, n)[0])
+
+
+def put_noise_in(layer: Any, place: Place) -> None:
+    """Make a layer (for good) take its noise from `place`; a frozen layer computes with its samplers' μ."""
+    frozen, no_bias, layer.freeze = layer.freeze, not getattr(layer, "use_bias", True), False
+    recurrent, own_forward = hasattr(layer, "use_bias"), type(layer).forward
+    if recurrent:
+        layer.use_bias = True  # BLiTZ cannot sample without
+    elif hasattr(layer, "bias") and not layer.bias:
+        no_bias = True
+    names = ["weight_ih", "weight_hh", "bias"] if recurrent else ["weight", "bias"]
+    names = [
+        name for name in names if hasattr(layer, f"{name}_sampler") and (recurrent or name != "bias" or layer.bias)
+    ]
+
+    def forward(x: Tensor, *rest: Any) -> Any:
+        if place.local and not frozen and isinstance(layer, BayesianLinear) and x.dim() == 2:
+            return local(x)
+        samplers = {name: getattr(layer, f"{name}_sampler") for name in names}
+        used = {name: torch.ones(sampler.mu.shape, dtype=torch.bool) for name, sampler in samplers.items()}
+        if isinstance(layer, BayesianGRU):
+            hidden = layer.out_features
+            used["weight_ih"][:, 3 * hidden :] = False
+            used["weight_hh"][:, 2 * hidden : 3 * hidden] = False
+        counts = [int(mask.sum()) for mask in used.values()]
+        noise = torch.zeros(sum(counts)) if frozen else place.noise(sum(counts))
+        for (name, sampler), part in zip(samplers.items(), noise.split(counts), strict=True):
+            epsilon = torch.zeros(sampler.mu.shape).masked_scatter(used[name], part.to(sampler.mu.dtype))
+            sampler.sigma = torch.log1p(torch.exp(sampler.rho))
+            sampler.w = (sampler.mu + sampler.sigma * epsilon) * (0 if name == "bias" and no_bias else 1)
+            sampler.sample = lambda w=sampler.w: w
+        return own_forward(layer, x, *rest)
+
+    def local(x: Tensor) -> Tensor:
+        place.local_sites += 1
+        spread = {name: torch.log1p(torch.exp(getattr(layer, f"{name}_sampler").rho)) for name in names}
+        mean, variance = x @ layer.weight_sampler.mu.T, x**2 @ (spread["weight"] ** 2).T
+        if "bias" in names:
+            mean, variance = mean + layer.bias_sampler.mu, variance + spread["bias"] ** 2
+        return mean + variance.sqrt() * place.noise(layer.out_features)
+
+    layer.forward = forward
+
+
+def blitz_samples(built: Built, inputs: tuple[Tensor, ...], draws: Any, seed: int) -> tuple[list[Any], Place]:
+    """BLiTZ's own samples, float64 [S, B, …] in raw units of each output, for raw inputs."""
+    network = build(built.spec).network.double()  # a fresh one: it is changed
+    place = Place(seed, built.options.get("sampling") == "local")
+    for module in list(network.modules()):
+        if isinstance(module, BayesianModule):
+            put_noise_in(module, place)
+    x, *others = (v.double() if v.is_floating_point() else v for v in inputs)
+    scaling = built.options.get("scaling", murho.Scaling())
+    if "scaling" in built.options:
+        x = (x - scaling.input_mean[0]) / scaling.input_scale[0]
+    arguments: dict[str, Any] = {"other": others[0]} if others else {}
+    passes = []
+    with float64_by_default(), torch.no_grad():
+        for draw in draws:
+            place.draw, place.site = int(draw), 0
+            y = network(x, **arguments)
+            if isinstance(y, dict):
+                parts = list(y.values())
+            elif isinstance(y, tuple):
+                parts = [y[0], *y[1]] if built.spec.returns == "tuple" else [y[0]]
+            else:
+                parts = [y]
+            if built.spec.classes == "logits":
+                parts[0] = torch.softmax(parts[0], dim=-1)
+            parts[0] = parts[0] * scaling.output_scale[0] + scaling.output_mean[0]
+            passes.append([part.numpy() for part in parts])
+    return [np.stack(samples) for samples in zip(*passes, strict=True)], place
+
+
+def localised(built: Built) -> Built:
+    """The same with outputs sampled in place of weights, if its spec says so and it has a layer for that."""
+    local = replace(built, options={**built.options, "sampling": "local"}, features=(*built.features, "local"))
+    wanted = built.spec.local and blitz_samples(local, built.inputs, [0], 0)[1].local_sites
+    return local if wanted else built
+
+
+class float64_by_default:  # noqa: N801 - reads as a verb where it is used
+    """BLiTZ makes the zeros of states and absent biases in torch's default dtype."""
+
+    def __enter__(self) -> None:
+        self.before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_default_dtype(self.before)
+
+
+# The property.
+
+
+class MismatchError(AssertionError):
+    """A file that says something else than BLiTZ."""
+
+
+@dataclass(frozen=True)
+class Result:
+    error: float
+    """Largest difference from BLiTZ, relative to the largest value of the output."""
+    smallest_p: float
+    """Of the tests that the export's own proof made."""
+
+
+def check(built: Built, formats: tuple[str, ...] = tuple(EXPORTS)) -> Result:
+    """Export a network and compare the files with BLiTZ. Raises MismatchError, or what the export raises."""
+    built = localised(built)
+    probe = tuple(v[torch.arange(max(ROWS)) % len(v)] for v in built.inputs)
+    generator = torch.Generator().manual_seed(7)
+    probe = tuple(v + torch.randn(v.shape, generator=generator) if v.is_floating_point() else v.flip(0) for v in probe)
+    draws = np.random.default_rng(3).integers(0, 2**32, max(DRAWS))
+    want: dict[int, list[Any]] = {}
+    error, smallest_p = 0.0, 1.0
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for format in formats:
+            path = Path(folder) / f"random.{'onnx' if format == 'onnx' else 'pt'}"
+            card = EXPORTS[format](built.network, path, built.example, **built.options)
+            smallest_p = min(smallest_p, card.verification["law"]["smallest_p"])
+            error = max(error, compare(murho.load(path, threads=1), built, probe, draws, want))
+    return Result(error, smallest_p)
+
+
+def compare(
+    model: murho.Model, built: Built, probe: tuple[Tensor, ...], draws: Any, known: dict[int, list[Any]]
+) -> float:
+    """The largest relative error of an artifact at several numbers of rows, draws and, where free, steps."""
+    free = model.card.inputs[0].shape[1] is None
+    largest = 0.0
+    for steps in (None, 2) if free else (None,):
+        inputs = probe if steps is None else (probe[0][:, :steps], *probe[1:])
+        if (steps or 0) not in known:
+            known[steps or 0] = blitz_samples(built, inputs, draws, SEED)[0]
+        for batch in ROWS:
+            for count in DRAWS:
+                parts = [v[:batch].numpy() for v in inputs]
+                given_inputs: Any = parts[0] if len(parts) == 1 else tuple(parts)
+                if isinstance(built.example, dict):
+                    given_inputs = dict(zip(built.example, parts, strict=True))
+                answers = model.predict_all(given_inputs, draws[:count], seed=SEED)
+                if len(answers) != len(known[steps or 0]):
+                    raise MismatchError(f"{len(answers)} outputs instead of {len(known[steps or 0])}")
+                for (name, answer), whole in zip(answers.items(), known[steps or 0], strict=True):
+                    got, want = answer.samples, whole[:count, :batch]
+                    if got.shape != want.shape:
+                        raise MismatchError(
+                            f"{model.engine}, output {name!r}: shape {got.shape} instead of {want.shape}"
+                        )
+                    error = float(np.abs(got - want).max() / max(np.abs(whole).max(), 1e-30))
+                    if not error <= TOLERANCE:
+                        raise MismatchError(
+                            f"{model.engine}, output {name!r}, B={batch}, S={count}, T={steps}: {error:.2g}"
+                        )
+                    largest = max(largest, error)
+    return largest
+
+
+# The study.
+
+
+def drawn(count: int, number: int = 0) -> list[Spec]:
+    """So many different networks, of every form of input as many."""
+    mixed = random.Random(number)
+    share = math.ceil(count / len(SIZES))
+    # More, then mixed: hypothesis begins with small ones and draws relatives in a row.
+    specs_by_form = [mixed.sample(_collected(form, 3 * share, number), share) for form in SIZES]
+    return [spec for turn in zip(*specs_by_form, strict=True) for spec in turn][:count]
+
+
+def _collected(form: str, count: int, number: int) -> list[Spec]:
+    found: dict[Spec, None] = {}
+    while len(found) < count:
+
+        @seed(number)
+        @settings(max_examples=100, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+        @given(specs(form))
+        def collect(spec: Spec) -> None:
+            found[spec] = None
+
+        collect()
+        number += 1_000_003  # far from the next study's seed
+    return list(found)
+
+
+def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
+    """What happened to one network, as plain JSON values."""
+    torch.set_num_threads(1)
+    began = perf_counter()
+    row: dict[str, Any] = {"spec": repr(spec), "outcome": "exported", "features": []}
+    law, proof.law = proof.law, partial(proof.law, draws=law_draws)
+    try:
+        built = localised(build(spec))
+        row["features"] = list(built.features)
+        result = check(built)
+        row |= {"error": result.error, "smallest_p": result.smallest_p}
+    except Exception as error:  # everything that goes wrong is a result of the study
+        text = f"{type(error).__name__}: {error}"
+        reason = next((why for start, why in REFUSALS.items() if re.search(start, text)), None)
+        row |= {"outcome": "refused" if reason else "failed", "reason": reason or text}
+    finally:
+        proof.law = law
+    return row | {"seconds": perf_counter() - began}
+
+
+def study(count: int, processes: int, law_draws: int, number: int) -> Iterator[dict[str, Any]]:
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        tasks = [pool.submit(try_one, spec, law_draws) for spec in drawn(count, number)]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    outcomes = Counter(row["outcome"] for row in results)
+    return {
+        "networks": len(results),
+        **{outcome: outcomes[outcome] for outcome in ("exported", "refused", "failed")},
+        "refusals": dict(Counter(row["reason"] for row in results if row["outcome"] == "refused")),
+        "largest_error": max((row["error"] for row in results if "error" in row), default=None),
+        "smallest_p": min((row["smallest_p"] for row in results if "smallest_p" in row), default=None),
+        "seconds_each": sum(row["seconds"] for row in results) / max(len(results), 1),
+        "networks_with": dict(sorted(Counter(f for row in results for f in set(row["features"])).items())),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=1000, help="networks, each exported to both formats")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--law-draws", type=int, default=proof.LAW_DRAWS, help="BLiTZ's draws for the tests in law")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other networks")
+    parser.add_argument("--json", type=Path, help="write the results to this file as they come")
+    arguments = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    running = study(arguments.count, arguments.processes, arguments.law_draws, arguments.seed)
+    try:
+        for row in track(running, "Networks", total=arguments.count):
+            results.append(row)
+            if row["outcome"] == "failed":
+                print(f"\n{row['reason']}\n{row['spec']}\n")
+            if arguments.json:
+                text = json.dumps({"summary": summary(results), "results": results}, indent=1)
+                unfinished = arguments.json.with_suffix(".part")
+                unfinished.write_text(text)
+                unfinished.replace(arguments.json)
+    except KeyboardInterrupt:
+        print(f"\nInterrupted after {len(results)} networks.")
+    print(json.dumps(summary(results), indent=1))
+    return int(any(row["outcome"] == "failed" for row in results))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench studies clean
 
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
 	$(BIN)/murho demo
@@ -19,6 +19,13 @@ bench: .venv/dev.stamp ## the speed, cold start and memory figures of the README
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/convolution.py
+
+studies: .venv/dev.stamp ## docs/parity.md and docs/studies.md: some hours
+	$(BIN)/python benchmarks/parity.py --write docs/parity.md
+	$(BIN)/python benchmarks/uci.py
+	$(BIN)/python benchmarks/mnist.py
+	$(BIN)/python benchmarks/random_parity.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

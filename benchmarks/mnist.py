@@ -94,7 +94,7 @@ def study(data: Dataset) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for score, function in SCORES.items():
         values = {name: jackknife(lambda part, f=function: f(part, y), part) for name, part in samples.items()}
-        most = max(apart(value, values["BLiTZ"]) for value in values.values())
+        most = max(apart(value, values["BLiTZ"], smallest=1 / len(y)) for value in values.values())
         results[score] = {"values": values, "apart": most}
     right = samples["artifact, weights"].mean(axis=0).argmax(axis=-1) == y
     entropy, information = doubts["artifact, weights"]

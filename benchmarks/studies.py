@@ -17,9 +17,9 @@ def jackknife(statistic: Callable[[NDArray], float], samples: NDArray) -> tuple[
     return statistic(samples), float(np.sqrt((GROUPS - 1) / GROUPS * ((left_out - left_out.mean()) ** 2).sum()))
 
 
-def apart(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """How many standard errors two values with theirs are apart."""
-    return abs(one[0] - other[0]) / max(float(np.hypot(one[1], other[1])), 1e-12)
+def apart(one: tuple[float, float], other: tuple[float, float], smallest: float = 1e-12) -> float:
+    """How many standard errors two values with theirs are apart; the error counts as `smallest` at least."""
+    return abs(one[0] - other[0]) / max(float(np.hypot(one[1], other[1])), smallest)
 
 
 def write_section(path: Path | None, title: str, text: str) -> None:

@@ -56,7 +56,7 @@ class Folding:
         self.kernels = kernels
         self.local = local
         self.sites: list[SiteRecord] = list(sites or ())
-        self._trial = sites is None
+        self.trial = sites is None
         self._passed = 0
 
     def begin(self, draws: Tensor, seed: Tensor, batch: int) -> None:
@@ -67,14 +67,14 @@ class Folding:
         """The number of this site, and what is known of it."""
         number = self._passed
         self._passed += 1
-        if self._trial:
+        if self.trial:
             shared = tuple(self._is_shared(layer, tensor) for tensor in tensors)
             self.sites.append(SiteRecord(layer, shared, self.local and can_be_local and self._is_row(tensors[0]), 0))
         return number, self.sites[number]
 
     def leave(self, number: int, *tensors: Tensor) -> None:
         """Note the sizes of what the layer read and wrote."""
-        if self._trial:
+        if self.trial:
             folded = self._batch * self.draws.shape[0]
             elements = sum(t.numel() // (self._batch if t.shape[0] % folded else folded) for t in tensors)
             self.sites[number] = SiteRecord(**{**vars(self.sites[number]), "elements": elements})
@@ -215,7 +215,8 @@ class MonteCarloRegistered(MonteCarloLayer):
                 for x, same in zip(inputs, shared, strict=True)
             )
             y = forward(posterior.module, weights, *unfolded)
-            if not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != draws.shape[0]:
+            wrong = self.folding.trial and (not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != draws.shape[0])
+            if wrong:  # looked at in the trial run only: a tracer would follow the comparison of sizes
                 got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
                 raise ExportError(
                     f"The function registered for {posterior.kind.name} must return a tensor [S, B, …] with S = "

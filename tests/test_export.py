@@ -106,6 +106,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         lambda: Forward(lambda net, x: (net.layer(x), x)[1], layer=linear(3, 2)), (4, 3),
         r"No output of the network depends on a sampling BLiTZ layer",
     ),
+    "nothing that varies": (
+        lambda: Forward(lambda net, x: torch.relu(net.layer(x) - 1e6) + x[:, :2], layer=linear(3, 2)), (4, 3),
+        r"On the example all draws give the same answer, in BLiTZ too",
+    ),
     "mixed rows": (
         lambda: Forward(lambda net, x: net.head(net.a(x) - net.a(x).mean(0)), a=linear(3, 2), head=nn.Linear(2, 1)),
         (4, 3), r"Module 'head' is the first that differs .* it mixes rows of the batch",

@@ -199,3 +199,14 @@ def test_frozen_noise_would_be_noticed(case, windows, monkeypatch) -> None:
     ):
         with pytest.raises(murho.ExportError, match=message):
             proof._alive(subject, broken)
+
+
+def test_probabilities_near_one_are_not_told_apart_by_their_rounding() -> None:
+    """A float32 softmax and a float64 one put the last bits of certain classes in different places."""
+    random = np.random.default_rng(2)
+    logits = 14 + 2 * random.standard_normal((2, DRAWS))
+    below = np.float32(1) - np.spacing(np.float32(0.5)) * np.round(np.exp(-logits[0]) / np.spacing(np.float32(0.5)))
+    ours, theirs = below.astype(np.float32), (1 / (1 + np.exp(-logits[1]))).astype(np.float32)
+    rounded_up = np.where(ours == 1, ours, np.nextafter(ours, np.float32(0)))  # one unit in the last place off
+    assert stats.ks_2samp(rounded_up, theirs, method="asymp").pvalue < 1e-7
+    compare_laws(rounded_up[:, np.newaxis], theirs[:, np.newaxis], LEVEL)

@@ -8,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from blitz.modules.weight_sampler import PriorWeightDistribution, TrainableRandomDistribution
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .generator import normals
 from .montecarlo import Plan, call, outputs_of
 from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
+
+OVERFLOW = 88.0  # above it BLiTZ's log1p(exp(ρ)) is infinite
+_COMPLEXITY = ("log_prior", "log_variational_posterior")
 
 # ε of one site and draw: (draw, site, n) -> [n]
 Noise = Callable[[int, int, int], NDArray[np.floating[Any]]]
@@ -48,14 +52,14 @@ class Reference:
     def free(self, inputs: Sequence[Tensor], count: int, seed: int) -> Samples:
         """BLiTZ's samples as its users get them: one forward pass after another, ε from torch's generator.
 
-        BLiTZ cannot sample a recurrent layer without bias, and a frozen layer may use stale means. A network with
-        either is run as for `given`, with ε from numpy.
+        BLiTZ cannot sample a recurrent layer without bias, nor a ρ above 88, and a frozen layer may use stale means. A
+        network with any of these is run as for `given`, with ε from numpy.
         """
-        if any(posterior.frozen or _lacks_recurrent_bias(posterior) for posterior in self.posteriors.values()):
+        if any(p.frozen or _lacks_recurrent_bias(p) or p.sigma.max() > OVERFLOW for p in self.posteriors.values()):
             generator = np.random.default_rng(seed)
             weights_only = Reference(self.network, self.posteriors, _without_sites(self.plan))
             return weights_only.given(inputs, range(count), lambda _draw, _site, n: generator.standard_normal(n))
-        with one_thread(), _evaluating(self.network), _plain(self.posteriors), torch.random.fork_rng(devices=[]):
+        with one_thread(), _as_in_prediction(self.network, self.posteriors):
             torch.manual_seed(seed)
             return _stacked([self._forward(inputs) for _ in range(count)])
 
@@ -92,9 +96,9 @@ class Reference:
     def _noise_given(self, noise: Noise) -> Iterator[Callable[[int], None]]:
         """Put ε into every sampler, count sites as they are passed, and undo it all at the end.
 
-        BLiTZ still samples and computes σ; only the last step, μ + σ ⊙ ε, is taken with our ε. A frozen layer is run
-        through its sampled forward with ε = 0, so that it uses the sampler's μ, which training moves, not the
-        layer's copy.
+        BLiTZ still samples and computes σ (where that overflows, σ = ρ to the last bit); only the last step,
+        μ + σ ⊙ ε, is taken with our ε. A frozen layer is run through its sampled forward with ε = 0, so that it uses
+        the sampler's μ, which training moves, not the layer's copy.
         """
         state = {"draw": 0, "site": 0, "local": False}
         given: dict[nn.Module, Tensor] = {}
@@ -132,6 +136,7 @@ class Reference:
 
             def sample() -> Tensor:
                 original()
+                sampler.sigma = torch.where(torch.isinf(sampler.sigma), sampler.rho, sampler.sigma)
                 sampler.w = sampler.mu + sampler.sigma * given[sampler]
                 if zero:  # a recurrent layer without bias: BLiTZ cannot sample it, murho gives it a bias of zero
                     sampler.w = torch.zeros_like(sampler.w)
@@ -146,7 +151,7 @@ class Reference:
             setattr(layer, flag, value)
             undo.append(lambda: setattr(layer, flag, before))
 
-        with _evaluating(self.network), _plain(self.posteriors), torch.random.fork_rng(devices=[]):
+        with _as_in_prediction(self.network, self.posteriors):
             try:
                 for posterior in self.posteriors.values():
                     layer = posterior.module
@@ -188,6 +193,37 @@ def _lacks_recurrent_bias(posterior: Posterior) -> bool:
 
 def _stacked(passes: list[Samples]) -> Samples:
     return {name: np.stack([samples[name] for samples in passes]) for name in passes[0]}
+
+
+@contextmanager
+def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> Iterator[None]:
+    with _evaluating(network), _plain(posteriors), _without_complexity(posteriors), torch.random.fork_rng(devices=[]):
+        yield
+
+
+@contextmanager
+def _without_complexity(posteriors: dict[str, Posterior]) -> Iterator[None]:
+    """Leave out the densities that BLiTZ computes for its loss with every sample: half of its time, never looked at."""
+    layers = [posterior.module for posterior in posteriors.values()]
+    densities = {TrainableRandomDistribution: "log_posterior", PriorWeightDistribution: "log_prior"}
+    silenced = [
+        (part, name)
+        for layer in layers
+        for part in layer.modules()
+        for cls, name in densities.items()
+        if type(part) is cls
+    ]
+    kept = [(layer, name, getattr(layer, name, None)) for layer in layers for name in _COMPLEXITY]
+    for part, name in silenced:
+        setattr(part, name, lambda w=None: 0.0)
+    try:
+        yield
+    finally:
+        for part, name in silenced:
+            delattr(part, name)
+        for layer, name, value in kept:
+            if hasattr(layer, name):
+                setattr(layer, name, value)
 
 
 @contextmanager

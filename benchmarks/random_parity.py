@@ -31,6 +31,7 @@ from blitz.modules.base_bayesian_module import BayesianModule
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from random_networks import SIZES, Built, Spec, build, specs
 from rich.progress import track
+from studies import keep_exporters_registry, write_section
 from torch import Tensor
 
 import murho
@@ -253,6 +254,7 @@ def _collected(form: str, count: int, number: int) -> list[Spec]:
 def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
     """What happened to one network, as plain JSON values."""
     torch.set_num_threads(1)
+    keep_exporters_registry()
     began = perf_counter()
     row: dict[str, Any] = {"spec": repr(spec), "outcome": "exported", "features": []}
     law, proof.law = proof.law, partial(proof.law, draws=law_draws)
@@ -270,9 +272,9 @@ def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
     return row | {"seconds": perf_counter() - began}
 
 
-def study(count: int, processes: int, law_draws: int, number: int) -> Iterator[dict[str, Any]]:
+def study(specs: list[Spec], processes: int, law_draws: int) -> Iterator[dict[str, Any]]:
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(try_one, spec, law_draws) for spec in drawn(count, number)]
+        tasks = [pool.submit(try_one, spec, law_draws) for spec in specs]
         try:
             for task in as_completed(tasks):
                 yield task.result()
@@ -300,12 +302,16 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--law-draws", type=int, default=proof.LAW_DRAWS, help="BLiTZ's draws for the tests in law")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other networks")
-    parser.add_argument("--json", type=Path, help="write the results to this file as they come")
+    parser.add_argument("--json", type=Path, help="write the results to this file as they come, and go on from it")
+    parser.add_argument("--write", type=Path, help="put the result into this file")
     arguments = parser.parse_args()
     results: list[dict[str, Any]] = []
-    running = study(arguments.count, arguments.processes, arguments.law_draws, arguments.seed)
+    if arguments.json and arguments.json.exists():
+        results = json.loads(arguments.json.read_text())["results"]
+    done = {row["spec"] for row in results}
+    left = [spec for spec in drawn(arguments.count, arguments.seed) if repr(spec) not in done]
     try:
-        for row in track(running, "Networks", total=arguments.count):
+        for row in track(study(left, arguments.processes, arguments.law_draws), "Networks", total=len(left)):
             results.append(row)
             if row["outcome"] == "failed":
                 print(f"\n{row['reason']}\n{row['spec']}\n")
@@ -316,8 +322,20 @@ def main() -> int:
                 unfinished.replace(arguments.json)
     except KeyboardInterrupt:
         print(f"\nInterrupted after {len(results)} networks.")
-    print(json.dumps(summary(results), indent=1))
+    write_section(arguments.write, "Random networks", described(summary(results), arguments.law_draws))
     return int(any(row["outcome"] == "failed" for row in results))
+
+
+def described(found: dict[str, Any], law_draws: int) -> str:
+    counts = ", ".join(f"{feature} {count}" for feature, count in found["networks_with"].items())
+    refused = "".join(f"; {count} because {why}" for why, count in found["refusals"].items())
+    return (
+        f"`python benchmarks/random_parity.py`: {found['networks']} networks drawn at random, each exported to both "
+        f"formats and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law with {law_draws} draws: "
+        f"{found['exported']} exported and equal, {found['failed']} failed, {found['refused']} refused{refused}. "
+        f"Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), smallest p "
+        f"{found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."
+    )
 
 
 if __name__ == "__main__":

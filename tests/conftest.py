@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch._export.utils
 from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
+from studies import keep_exporters_registry
 from torch import nn
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import murho
 from murho.export import to_onnx, to_torchscript
@@ -28,9 +27,7 @@ from murho.export.reference import Reference, generator_noise
 from murho.models import Forecaster
 from murho.train import builtin_series, fit, prepare
 
-# torch's exporter builds its registry of operators anew for each export, half of the time that a small network takes.
-ONNXRegistry.from_torchlib = staticmethod(cache(ONNXRegistry.from_torchlib))  # type: ignore[method-assign]
-torch._export.utils._collect_all_valid_cia_ops = cache(torch._export.utils._collect_all_valid_cia_ops)
+keep_exporters_registry()
 
 # BLiTZ's operations are too short to share: on threads they take many times as long.
 torch.set_num_threads(1)

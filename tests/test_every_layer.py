@@ -1,6 +1,5 @@
 """Every BLiTZ layer and option, and every way to build a network around them, in both formats."""
 
-import copy
 import functools
 import re
 import warnings
@@ -13,7 +12,6 @@ import pytest
 import torch
 from cases import CASES
 from parity import TOLERANCE, blitz_samples, first_rows, largest_error
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 import murho
 from murho.export import proof, to_onnx, to_torchscript
@@ -25,19 +23,11 @@ DRAWS = np.random.default_rng(5).integers(0, 2**32, 33)
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick() -> Iterator[None]:
-    """A short test in law (the matrix has the long one), one thread, and torch's list of ONNX operators read once."""
-    read = functools.cache(ONNXRegistry.from_torchlib)
-
-    def from_torchlib(*options: Any, **named: Any) -> ONNXRegistry:
-        registry = copy.copy(read(*options, **named))
-        registry.functions = {operator: list(known) for operator, known in registry.functions.items()}
-        return registry
-
+    """A short test in law (the matrix has the long one), and one thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(proof, "law", functools.partial(proof.law, draws=50))
-        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(from_torchlib))
         yield
     torch.set_num_threads(threads)
 

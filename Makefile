@@ -8,7 +8,7 @@ demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-outp
 	$(BIN)/murho demo
 
 test: lint ## all tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

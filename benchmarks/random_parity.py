@@ -264,12 +264,18 @@ def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
         result = check(built)
         row |= {"error": result.error, "smallest_p": result.smallest_p}
     except Exception as error:  # everything that goes wrong is a result of the study
-        text = f"{type(error).__name__}: {error}"
-        reason = next((why for start, why in REFUSALS.items() if re.search(start, text)), None)
-        row |= {"outcome": "refused" if reason else "failed", "reason": reason or text}
+        reason = why_refused(error)
+        text = reason or f"{type(error).__name__}: {error}"
+        row |= {"outcome": "refused" if reason else "failed", "reason": text}
     finally:
         proof.law = law
     return row | {"seconds": perf_counter() - began}
+
+
+def why_refused(error: Exception) -> str | None:
+    """Why an export is right to refuse, or None where it is not."""
+    text = f"{type(error).__name__}: {error}"
+    return next((why for start, why in REFUSALS.items() if re.search(start, text)), None)
 
 
 def study(specs: list[Spec], processes: int, law_draws: int) -> Iterator[dict[str, Any]]:

@@ -295,6 +295,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
         "networks": len(results),
         **{outcome: outcomes[outcome] for outcome in ("exported", "refused", "failed")},
         "refusals": dict(Counter(row["reason"] for row in results if row["outcome"] == "refused")),
+        "failures": [row["reason"] for row in results if row["outcome"] == "failed"],
         "largest_error": max((row["error"] for row in results if "error" in row), default=None),
         "smallest_p": min((row["smallest_p"] for row in results if "smallest_p" in row), default=None),
         "seconds_each": sum(row["seconds"] for row in results) / max(len(results), 1),
@@ -334,11 +335,12 @@ def main() -> int:
 
 def described(found: dict[str, Any], law_draws: int) -> str:
     counts = ", ".join(f"{feature} {count}" for feature, count in found["networks_with"].items())
+    failed = "".join(f" ({reason})" for reason in found["failures"])
     refused = "".join(f"; {count} because {why}" for why, count in found["refusals"].items())
     return (
         f"`python benchmarks/random_parity.py`: {found['networks']} networks drawn at random, each exported to both "
         f"formats and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law with {law_draws} draws: "
-        f"{found['exported']} exported and equal, {found['failed']} failed, {found['refused']} refused{refused}. "
+        f"{found['exported']} exported and equal, {found['failed']} failed{failed}, {found['refused']} refused{refused}. "
         f"Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), smallest p "
         f"{found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."
     )

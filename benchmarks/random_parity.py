@@ -340,9 +340,9 @@ def described(found: dict[str, Any], law_draws: int) -> str:
     return (
         f"`python benchmarks/random_parity.py`: {found['networks']} networks drawn at random, each exported to both "
         f"formats and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law with {law_draws} draws: "
-        f"{found['exported']} exported and equal, {found['failed']} failed{failed}, {found['refused']} refused{refused}. "
-        f"Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), smallest p "
-        f"{found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."
+        f"{found['exported']} exported and equal, {found['failed']} failed{failed}, {found['refused']} refused"
+        f"{refused}. Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), "
+        f"smallest p {found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."
     )
 
 

@@ -20,12 +20,14 @@ bench: .venv/dev.stamp ## the speed, cold start and memory figures of the README
 	$(BIN)/python benchmarks/cold_start.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/convolution.py
+	$(BIN)/python benchmarks/honest_cost.py
 
 studies: .venv/dev.stamp ## docs/parity.md and docs/studies.md: some hours
 	$(BIN)/python benchmarks/parity.py --write docs/parity.md
 	$(BIN)/python benchmarks/uci.py
 	$(BIN)/python benchmarks/mnist.py
 	$(BIN)/python benchmarks/random_parity.py
+	$(BIN)/python benchmarks/coverage_table.py --write docs/coverage.md
 
 clean:
 	rm -rf .venv build dist *.egg-info

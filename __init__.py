@@ -5,6 +5,7 @@
 
 from .runtime import (
     ArtifactError,
+    Calibration,
     Card,
     ExportError,
     InputError,
@@ -12,6 +13,7 @@ from .runtime import (
     MissingExtra,
     Model,
     MurhoError,
+    Noise,
     Scaling,
     load,
 )
@@ -20,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArtifactError",
+    "Calibration",
     "Card",
     "ExportError",
     "InputError",
@@ -27,6 +30,7 @@ __all__ = [
     "MissingExtra",
     "Model",
     "MurhoError",
+    "Noise",
     "Scaling",
     "__version__",
     "load",

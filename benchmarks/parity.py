@@ -28,7 +28,7 @@ from torch import nn
 import murho
 from murho.export import to_onnx, to_torchscript
 from murho.export.montecarlo import Plan
-from murho.export.reference import generator_noise
+from murho.export.reference import generator_epsilon
 from murho.export.subject import examine
 
 EXPORTS = {"ONNX": (to_onnx, "onnx"), "TorchScript": (to_torchscript, "pt")}
@@ -73,7 +73,7 @@ def blitz_samples(
     task, flipout = options.get("task", "regression"), options.get("flipout", "refuse")
     subject = examine(network, case.example, plan, task, flipout)
     inputs = subject.inputs(rows)
-    want = subject.reference.given(inputs, draws, generator_noise(seed))
+    want = subject.reference.given(inputs, draws, generator_epsilon(seed))
     given: Any = tuple(x.numpy() for x in inputs)
     if isinstance(case.example, dict):
         given = dict(zip(case.example, given, strict=True))

@@ -33,6 +33,31 @@ app = typer.Typer(
 )
 
 
+class Values(StrEnum):
+    """What the network reads and predicts; undone in the artifact."""
+
+    LEVELS = "levels"
+    DIFFERENCES = "differences"
+    RETURNS = "returns"
+
+
+class NoiseKind(StrEnum):
+    """Observation noise in the intervals."""
+
+    LEARNED = "learned"
+    CONSTANT = "constant"
+    NONE = "none"
+
+
+class Rows(StrEnum):
+    """Which rows of a file to take."""
+
+    AUTO = "auto"
+    ALL = "all"
+    CALIBRATION = "calibration"
+    TEST = "test"
+
+
 class Task(StrEnum):
     """What the demo can show; each has a module of its own."""
 
@@ -50,13 +75,11 @@ Features = Annotated[
 Epochs = Annotated[int, typer.Option(min=1, help="Most passes over the training part.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file too.")]
-Relative = Annotated[
-    bool,
-    typer.Option(
-        "--relative/--absolute",
-        help="Show the network values relative to the window's last one, or as they are (as the BLiTZ tutorial does).",
-    ),
+Date = Annotated[str | None, typer.Option(help="The date column, if murho should not look for it.")]
+Data = Annotated[
+    Path, typer.Argument(help="A CSV file with the columns that the network was trained on.", show_default=False)
 ]
+ROWS_HELP = "auto: of the file that the network was trained on the {} part, of any other file all rows."
 
 
 def _version(asked: bool) -> None:
@@ -93,12 +116,12 @@ def demo(
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Most passes over the training part.", show_default="120, 40 or 20, by task"),
+        typer.Option(min=1, help="Most passes over the training part.", show_default="40, of digits 20"),
     ] = None,
     draws: Annotated[int, typer.Option(min=16, help="Weight draws per interval.")] = 256,
-    relative: Annotated[
-        bool | None,
-        typer.Option("--relative/--absolute", help="What a forecast reads, see murho train.", show_default="relative"),
+    values: Annotated[
+        Values | None,
+        typer.Option(help="What a forecast reads, see murho train.", show_default="returns; differences with --csv"),
     ] = None,
     seed: Seed = 0,
 ) -> None:
@@ -107,11 +130,9 @@ def demo(
         if (csv is None) != (target is None):
             raise typer.BadParameter("--csv and --target go together.")
         folder = out or Path("demo-output")
-        extra(".demo_forecast", "train").run(
-            csv, target, feature, folder, epochs, draws, relative=relative is not False, seed=seed
-        )
+        extra(".demo_forecast", "train").run(csv, target, feature, folder, epochs, draws, values and values.value, seed)
         return
-    own = {"--csv": csv, "--target": target, "--feature": feature or None, "--relative/--absolute": relative}
+    own = {"--csv": csv, "--target": target, "--feature": feature or None, "--values": values}
     if given := [name for name, value in own.items() if value is not None]:
         raise typer.BadParameter(f"{', '.join(given)}: only for --task forecast; {task} brings its own data.")
     extra(f".demo_{task}", "train").run(out or Path("demo-output", task), epochs, draws, seed)
@@ -122,14 +143,30 @@ def train(
     csv: Csv,
     target: Annotated[str, typer.Option(help="The column to predict.")],
     feature: Features = [],  # noqa: B006 - typer copies it
-    date: Annotated[str | None, typer.Option(help="The date column, if murho should not look for it.")] = None,
+    date: Date = None,
     out: Annotated[Path, typer.Option(help="The checkpoint to write.")] = Path("checkpoint.pt"),
     window: Annotated[int, typer.Option(min=1, help="Rows that the network reads.")] = 21,
     horizon: Annotated[int, typer.Option(min=1, help="Rows that it predicts at once.")] = 1,
     cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
     hidden: Annotated[int, typer.Option(min=1, help="Hidden units of a layer.")] = 10,
     layers: Annotated[int, typer.Option(min=1, help="Stacked recurrent layers.")] = 1,
-    relative: Relative = False,
+    values: Annotated[
+        Values,
+        typer.Option(
+            help="What the network reads: levels, as in the BLiTZ tutorial; or differences or returns from the "
+            "window's last value, which follow a series that drifts."
+        ),
+    ] = Values.LEVELS,
+    noise: Annotated[
+        NoiseKind,
+        typer.Option(
+            help="Observation noise. learned: the network says its scale for each window; constant: from the residuals "
+            "of held-out rows; none: the interval shows the weights' doubt alone, as in BLiTZ."
+        ),
+    ] = NoiseKind.LEARNED,
+    degrees: Annotated[
+        int, typer.Option(min=0, help="Degrees of freedom of Student-t noise, 3 or more; 0 for Gaussian noise.")
+    ] = 0,
     epochs: Epochs = 120,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows in a training step.")] = 128,
     samples: Annotated[int, typer.Option(min=1, help="Weight samples in a training step.")] = 3,
@@ -147,7 +184,9 @@ def train(
         out=out,
         window=window,
         horizon=horizon,
-        relative=relative,
+        values=values.value,
+        noise=noise.value,
+        degrees=degrees,
         network={"cell": cell, "hidden": hidden, "layers": layers},
         settings={
             "epochs": epochs,
@@ -172,9 +211,58 @@ def export(
             "law and is far faster, but draws are no longer comparable across rows."
         ),
     ] = "weights",
+    horizon: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Steps of whole paths: each draw's prediction, with its noise, becomes its next value. For a "
+            "checkpoint that predicts one row from one column.",
+        ),
+    ] = 1,
 ) -> None:
     """Export a checkpoint to artifacts, and prove each against BLiTZ before it is put in place."""
-    extra(".tasks", "train").export(checkpoint, out, sampling)
+    extra(".tasks", "train").export(checkpoint, out, sampling, horizon)
+
+
+@app.command()
+def calibrate(
+    artifact: Artifact,
+    data: Data,
+    date: Date = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The calibrated artifact to write.", show_default="in place of the old one")
+    ] = None,
+    level: Annotated[
+        list[float], typer.Option(help="A level to calibrate; may be repeated.", show_default="50 to 99 %")
+    ] = [],  # noqa: B006
+    half_life: Annotated[
+        float | None, typer.Option(min=1, help="Rows after which a row counts half, for a world that drifts.")
+    ] = None,
+    rows: Annotated[Rows, typer.Option(help=ROWS_HELP.format("calibration"))] = Rows.AUTO,
+) -> None:
+    """Stretch an artifact's intervals so that they cover what they say, on rows that training did not see."""
+    extra(".calibration", "train").calibrate(
+        artifact, data, date=date, out=out, levels=level, half_life=half_life, rows=rows
+    )
+
+
+@app.command()
+def evaluate(
+    artifact: Artifact,
+    data: Data,
+    date: Date = None,
+    rows: Annotated[Rows, typer.Option(help=ROWS_HELP.format("test"))] = Rows.AUTO,
+    baselines: Annotated[
+        bool, typer.Option(help="Forecast the same windows by other methods too: some minutes.")
+    ] = True,
+    out: Annotated[Path, typer.Option(help="Folder for the report and the pictures.")] = Path("evaluation-output"),
+    draws: Annotated[int, typer.Option(min=16, help="Weight draws per interval.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Score an artifact's intervals on data, beside other methods: coverage, width, interval score, CRPS, pictures."""
+    extra(".calibration", "train").evaluate(
+        artifact, data, date=date, rows=rows, baselines=baselines, out=out, draws=draws, seed=seed
+    )
 
 
 @app.command()

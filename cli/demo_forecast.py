@@ -1,4 +1,4 @@
-"""`murho demo`: the whole job on a series, from a CSV file to forecasts of seven days, pictures and a report."""
+"""`murho demo`: the whole job on a series, from a CSV file to forecasts of seven rows, pictures and a report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,23 +7,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import Intervals, Model
+from .. import Intervals, Noise
+from ..evaluation import LEVELS as FORECAST_LEVELS
+from ..evaluation import Forecasts, followed, of_model, tutorial
 from ..models import Forecaster
 from ..train import Dataset, builtin_series, prepare, read_series
-from .demo import LEVELS, WEIGHTS_ONLY, Floats, part_sizes, print_files, print_scores, print_times, scores, work
-from .pictures import draw_forecast, draw_series
+from .demo import LEVELS, Floats, part_sizes, print_files, print_scores, print_times, scores, work
+from .pictures import draw_forecasts, draw_series
 from .tables import console, write_json, write_text
 
 ARTIFACTS = {"model.onnx": "weights", "model.pt": "weights"}
-STEPS = 7  # days of a forecast, as in the BLiTZ tutorial
+STEPS = 7  # rows of a forecast, as in the BLiTZ tutorial
+SETTINGS = {"epochs": 40, "patience": 10, "samples": 1, "noise": Noise("student-t", 5)}
+TUTORIAL_EPOCHS = 40
+AHEAD = f"{STEPS} rows ahead"
+NEXT, SPLIT, ONLINE, TUTORIAL = (
+    "murho, next row",
+    f"murho, {AHEAD}",
+    f"murho online, {AHEAD}",
+    f"BLiTZ's tutorial, {AHEAD}",
+)
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Intervals for the rows of the test part: [levels, rows] ends, [rows] everything else, raw units."""
+    """Intervals for rows of the test part, one after another: [levels, rows] ends, [rows] means, raw units."""
 
     mean: Floats
-    std: Floats
     lower: Floats
     upper: Floats
 
@@ -35,78 +45,76 @@ def run(
     out: Path,
     epochs: int | None,
     draws: int,
-    relative: bool,
+    values: str | None,
     seed: int,
 ) -> dict[str, Any]:
     """Do everything and return the report that is written to report.json."""
-    series = builtin_series() if csv is None or target is None else read_series(csv, target, features)
-    data = prepare(series, relative=relative)
-    demo = work(
-        data, lambda: Forecaster(features=len(data.columns)), {"epochs": epochs or 120}, ARTIFACTS, out, draws, seed
-    )
-    predictions = {"next row": _flat(demo.intervals)}
-    if not data.features:
-        predictions[f"{STEPS} rows ahead"] = _blocks(demo.models["model.onnx"], data, draws, seed)
+    builtin = csv is None or target is None
+    series = builtin_series() if builtin else read_series(csv, target, features)  # type: ignore[arg-type]
+    values = values or ("returns" if builtin else "differences")
+    data = prepare(series, horizon=STEPS, values=values)
+    network = {"features": len(data.columns), "hidden": 10, "horizon": STEPS, "learned_noise": True}
+    settings = SETTINGS | ({"epochs": epochs} if epochs else {})
+    demo = work(data, lambda: Forecaster(**network, posterior_rho_init=-4.0), settings, ARTIFACTS, out, draws, seed)  # type: ignore[arg-type]
+    console.print("5. Training the network of BLiTZ's tutorial, to compare.")
+    theirs = tutorial(series, data, seed, min(epochs or TUTORIAL_EPOCHS, TUTORIAL_EPOCHS))[1]
+    ours = of_model(demo.models["model.onnx"], data.test.x, draws, calibrated=True)
+    predictions = {
+        NEXT: _first_steps(demo.intervals),
+        SPLIT: _blocks(demo.intervals.mean, demo.intervals.lower, demo.intervals.upper),
+        ONLINE: _forecast_blocks(followed(ours, data.test.y)),
+        TUTORIAL: _forecast_blocks(theirs),
+    }
     truth = data.test.y[:, 0]
     report = {
         "series": data.name,
         "target": data.target,
         "windows": part_sizes(data),
-        "relative": relative,
-        "test": {name: scores(p.mean, p.lower, p.upper, truth) for name, p in predictions.items()},
+        "values": values,
+        "test": {name: scores(p.mean, p.lower, p.upper, truth[: len(p.mean)]) for name, p in predictions.items()},
         "last_value_rmse": float(np.sqrt(np.mean((data.test.x[:, -1, 0] - truth) ** 2))),
-        "outside_training_range": _outside(data),
         **demo.report(),
     }
-    shown = list(predictions.items())[-1]
-    draw_series(data, shown, LEVELS, out / "series.png")
-    draw_forecast(data, shown, LEVELS, out / "forecast.png", block=STEPS if len(predictions) > 1 else 1)
+    draw_series(data, ONLINE, predictions[ONLINE], LEVELS, out / "series.png")
+    draw_forecasts(data, {name: predictions[name] for name in (TUTORIAL, ONLINE)}, LEVELS, out / "forecast.png", STEPS)
     write_text(out / "intervals.csv", _frame(data, predictions).to_csv(index=False))
     write_json(out / "report.json", report)
 
     print_times(demo)
     print_scores("forecast", report["test"])
+    console.print("Online: told each row's truth when it is known. The interval then follows a market that calms down.")
     console.print(f"The last value as the forecast of the next row has RMSE {report['last_value_rmse']:.3g}.")
-    if report["outside_training_range"] > 0.05 and not relative:
-        console.print(
-            f"{report['outside_training_range']:.0%} of the test rows lie outside the range of the training part, "
-            "where a network trained on absolute values cannot follow. Try --relative."
-        )
-    console.print(WEIGHTS_ONLY.format(noisy="series is"))
     print_files(demo, "intervals.csv", "series.png", "forecast.png", "report.json")
     return report
 
 
-def _flat(intervals: Intervals) -> Prediction:
-    """The first step of intervals [B, horizon]."""
-    return Prediction(intervals.mean[:, 0], intervals.std[:, 0], intervals.lower[:, :, 0], intervals.upper[:, :, 0])
+def _first_steps(intervals: Intervals) -> Prediction:
+    """The first step of intervals [rows, STEPS]."""
+    return Prediction(intervals.mean[:, 0], intervals.lower[:, :, 0], intervals.upper[:, :, 0])
 
 
-def _blocks(model: Model, data: Dataset, draws: int, seed: int) -> Prediction:
-    """The test part in forecasts of seven rows each, every one from the window before its first row."""
-    rows = len(data.test)
-    intervals = model.forecast(data.test.x[::STEPS], STEPS, draws, LEVELS, seed)
+def _blocks(mean: Floats, lower: Floats, upper: Floats) -> Prediction:
+    """Forecasts of seven rows each, one after another: the windows 0, 7, 14, … of all."""
+    chosen = slice(0, len(mean) // STEPS * STEPS, STEPS)
+    levels = len(lower)
     return Prediction(
-        intervals.mean.reshape(-1)[:rows],
-        intervals.std.reshape(-1)[:rows],
-        intervals.lower.reshape(len(LEVELS), -1)[:, :rows],
-        intervals.upper.reshape(len(LEVELS), -1)[:, :rows],
+        mean[chosen].reshape(-1), lower[:, chosen].reshape(levels, -1), upper[:, chosen].reshape(levels, -1)
     )
 
 
-def _outside(data: Dataset) -> float:
-    """Share of the test rows outside the range of the training part."""
-    seen = data.train.x[:, :, 0]
-    truth = data.test.y[:, 0]
-    return float(np.mean((truth < seen.min()) | (truth > seen.max())))
+def _forecast_blocks(forecasts: Forecasts) -> Prediction:
+    levels = [FORECAST_LEVELS.index(level) for level in LEVELS]
+    parts = forecasts.median, forecasts.lower[levels], forecasts.upper[levels]
+    return _blocks(*(part.astype(np.float32) for part in parts))
 
 
 def _frame(data: Dataset, predictions: dict[str, Prediction]) -> pd.DataFrame:
-    columns: dict[str, Any] = {"date": data.test.dates, data.target: data.test.y[:, 0]}
+    rows = min(len(prediction.mean) for prediction in predictions.values())
+    columns: dict[str, Any] = {"date": data.test.dates[:rows], data.target: data.test.y[:rows, 0]}
+    columns["step of the forecast"] = np.arange(rows) % STEPS + 1
     for name, prediction in predictions.items():
-        if name != "next row":
-            columns["step of the forecast"] = np.arange(len(data.test)) % STEPS + 1
-        columns[f"{name}: mean"], columns[f"{name}: std"] = prediction.mean, prediction.std
+        columns[f"{name}: mean"] = prediction.mean[:rows]
         for level, lower, upper in zip(LEVELS, prediction.lower, prediction.upper, strict=True):
-            columns[f"{name}: lower {100 * level:g}%"], columns[f"{name}: upper {100 * level:g}%"] = lower, upper
+            columns[f"{name}: lower {100 * level:g}%"] = lower[:rows]
+            columns[f"{name}: upper {100 * level:g}%"] = upper[:rows]
     return pd.DataFrame(columns)

@@ -6,14 +6,15 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_diabetes
 
+from .. import Noise
 from ..models import Regressor
 from ..train import Dataset, prepare_rows
-from .demo import LEVELS, WEIGHTS_ONLY, Demo, part_sizes, print_files, print_scores, print_times, scores, work
+from .demo import LEVELS, Demo, part_sizes, print_files, print_scores, print_times, scores, work
 from .pictures_rows import draw_intervals
 from .tables import console, write_json, write_text
 
 ARTIFACTS = {"model.onnx": "weights", "model.pt": "weights", "model-local.onnx": "local"}
-SETTINGS = {"epochs": 40, "batch_size": 32, "learning_rate": 0.01, "samples": 2, "patience": 20}
+SETTINGS = {"epochs": 40, "batch_size": 32, "learning_rate": 0.01, "samples": 2, "patience": 20, "noise": Noise()}
 
 
 def run(out: Path, epochs: int | None, draws: int, seed: int) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def run(out: Path, epochs: int | None, draws: int, seed: int) -> dict[str, Any]:
         table.data, table.target, name="diabetes", names=table.feature_names, target="progression", seed=seed
     )
     settings = SETTINGS | ({"epochs": epochs} if epochs else {})
-    demo = work(data, lambda: Regressor(10, posterior_rho_init=-3), settings, ARTIFACTS, out, draws, seed)
+    network: dict[str, Any] = {"features": 10, "learned_noise": True, "posterior_rho_init": -3}
+    demo = work(data, lambda: Regressor(**network), settings, ARTIFACTS, out, draws, seed)
     intervals, truth = demo.intervals, data.test.y[:, 0]
     report = {
         "data": data.name,
@@ -42,7 +44,6 @@ def run(out: Path, epochs: int | None, draws: int, seed: int) -> dict[str, Any]:
     print_times(demo)
     print_scores("prediction", report["test"])
     console.print("Without a network: always the mean and the quantiles of the training part.")
-    console.print(WEIGHTS_ONLY.format(noisy="patients' progression is"))
     print_files(demo, "intervals.csv", "intervals.png", "report.json")
     return report
 

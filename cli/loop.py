@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import Intervals
 from ..export.montecarlo import Plan
 from ..export.posterior import posterior_sha256
-from ..export.reference import Reference, generator_noise, one_thread
+from ..export.reference import Reference, generator_epsilon, one_thread
 from ..export.subject import examine
 from ..runtime.contract import Card
 from ..runtime.errors import InputError
@@ -25,7 +25,7 @@ class BlitzLoop:
     def __init__(self, checkpoint: Path, card: Card) -> None:
         self._checkpoint = load_checkpoint(checkpoint)
         self._network = self._checkpoint.network()
-        self._names = card.output.names
+        self._names, self._horizon = card.output.names, card.horizon
         posteriors = self._reference(local=False).posteriors
         if posterior_sha256(posteriors.values()) != card.posterior_sha256:
             raise InputError(f"{checkpoint} is not the network that the artifacts were made from.")
@@ -33,13 +33,16 @@ class BlitzLoop:
     @cache  # noqa: B019 - a loop lives as long as its command
     def _reference(self, local: bool) -> Reference:
         loaded = self._checkpoint
-        plan = Plan(loaded.scaling, local)
+        plan = Plan(loaded.scaling, local, noise=loaded.noise, horizon=self._horizon)
         return examine(self._network, example_inputs(loaded), plan, loaded.task).reference
 
     def __call__(self, x: NDArray[np.float32], draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:
-        """Intervals for x [B, …] in raw units, from `draws` forward passes."""
+        """Intervals for x [B, …] in raw units, from `draws` forward passes, without observation noise."""
         rows = torch.from_numpy(x)
         reference = self._reference(local=False)
+        if self._horizon > 1:
+            samples = next(iter(reference.free([rows], draws, seed=0).values())).astype(np.float32)
+            return summarise(samples, level, np.arange(draws), 0, self._names)
         with torch.no_grad(), one_thread():
             scaled = reference.scaled(rows)
             outputs = np.stack([reference.network(scaled).numpy() for _ in range(draws)])
@@ -50,5 +53,5 @@ class BlitzLoop:
         self, x: NDArray[np.float32], draws: NDArray[np.int64], seed: int, local: bool = False
     ) -> NDArray[np.float64]:
         """BLiTZ's samples [S, B, …] in raw units with the generator's ε put in, as weights or as local ones."""
-        samples = self._reference(local).given([torch.from_numpy(x)], draws.tolist(), generator_noise(seed))
+        samples = self._reference(local).given([torch.from_numpy(x)], draws.tolist(), generator_epsilon(seed))
         return next(iter(samples.values()))

@@ -32,10 +32,7 @@ def draw_intervals(intervals: Intervals, truth: NDArray[np.float32], levels: tup
     inside = np.mean((intervals.lower[-1, :, 0] <= truth) & (truth <= intervals.upper[-1, :, 0]))
     figure.suptitle(f"Diabetes: the {levels[-1]:.0%} interval covers {inside:.0%} of the {len(truth)} test patients")
     axes.set_ylabel("disease progression after one year (score)")
-    axes.set_xlabel(
-        "test patients, by predicted mean\n"
-        "The intervals show only how unsure the network is of its weights, not how much patients differ."
-    )
+    axes.set_xlabel("test patients, by predicted mean")
     axes.set_xlim(0, len(order) + 1)
     axes.set_xticks([])
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False, ncols=5)

@@ -1,8 +1,6 @@
 """What the commands without torch print and write: predictions of a CSV file, and an artifact's card."""
 
-import contextlib
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import load
-from ..runtime.artifact import read
-from ..runtime.contract import Array
+from ..runtime.artifact import read, write_file
+from ..runtime.contract import Array, Card
 from ..runtime.errors import InputError
 
 console = Console(markup=False)  # paths and names of columns may hold brackets
@@ -59,7 +57,11 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
-    table.add_row("training", "\n".join(f"{key}: {value}" for key, value in card.training.items()) or "none")
+    table.add_row("noise", _noise(card))
+    table.add_row("horizon", f"{card.horizon} steps, each draw fed back" if card.horizon > 1 else "no path")
+    table.add_row("calibration", _calibration(card))
+    training = {key: value for key, value in card.training.items() if key != "fingerprint"}
+    table.add_row("training", "\n".join(f"{key}: {value}" for key, value in training.items()) or "none")
     table.add_row("proof", _proof(card.verification))
     console.print(table)
     sites = Table(title="Sites: calls of Bayesian layers", title_justify="left")
@@ -84,15 +86,7 @@ def info(artifact: Path, as_json: bool) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all. Raises InputError if it cannot."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Choose a writable place.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write_file(path, text.encode())
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -119,6 +113,22 @@ def _described(array: Array) -> str:
     axes = ", ".join(a if size is None else f"{a} {size}" for a, size in zip(array.axes, array.shape, strict=True))
     names = f": {', '.join(array.names)}" if array.names else ""
     return f"{array.dtype} [{axes}]{names}{f' in {array.unit}' if array.unit else ''}"
+
+
+def _noise(card: Card) -> str:
+    if card.noise is None:
+        return "none: the interval shows the weights' doubt alone"
+    law = "Gaussian" if not card.noise.degrees else f"Student-t, {card.noise.degrees} degrees of freedom"
+    scales = ", ".join(f"{scale:.3g}" for scale in card.noise.scale)
+    return f"{law}, {'learned by the network' if card.noise.learned else f'scale {scales} in its units'}"
+
+
+def _calibration(card: Card) -> str:
+    if (found := card.calibration) is None:
+        return "none: murho calibrate"
+    levels = ", ".join(f"{level:g}" for level in found.levels)
+    age = f", weight halved every {found.half_life:g} rows" if found.half_life else ""
+    return f"split conformal on {found.rows} rows{age}, levels {levels}"
 
 
 def _proof(report: dict[str, Any]) -> str:

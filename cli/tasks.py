@@ -1,5 +1,6 @@
 """The commands that need BLiTZ and torch: train, export, verify."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,24 @@ from rich.table import Table
 from rich.text import Text
 from torch import nn
 
-from .. import Card
+from .. import Card, Noise
 from ..export import to_onnx, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
 from ..runtime.contract import Array
 from ..runtime.errors import InputError
 from ..runtime.typical import typical_input
-from ..train import Checkpoint, Dataset, fit, load_checkpoint, prepare, read_series
+from ..train import (
+    Checkpoint,
+    Dataset,
+    fit,
+    load_checkpoint,
+    prepare,
+    read_series,
+    residual_noise,
+    save_checkpoint,
+)
+from ..train.data import forecast_names
 from .tables import console, write_json
 
 
@@ -29,14 +40,22 @@ def train(
     out: Path,
     window: int,
     horizon: int,
-    relative: bool,
+    values: str,
+    noise: str,
+    degrees: int,
     network: dict[str, Any],
     settings: dict[str, Any],
 ) -> None:
-    data = prepare(read_series(csv, target, features, date), window, horizon, relative=relative)
+    distribution = "student-t" if degrees else "gaussian"
+    learned = Noise(distribution, degrees) if noise == "learned" else None
+    data = prepare(read_series(csv, target, features, date), window, horizon, values=values)
     for repair in data.repairs:
         console.print(f"Repaired: {repair}")
-    fit_checkpoint(data, lambda: Forecaster(features=len(data.columns), horizon=data.horizon, **network), out, settings)
+    network |= {"features": len(data.columns), "horizon": data.horizon, "learned_noise": learned is not None}
+    checkpoint = fit_checkpoint(data, lambda: Forecaster(**network), out, {**settings, "noise": learned})
+    if noise == "constant":
+        fitted = residual_noise(checkpoint.network(), data, distribution, degrees)
+        save_checkpoint(out, dataclasses.replace(checkpoint, noise=fitted))
     console.print(f"The best weights are in {out}. Next: murho export {out} model.onnx")
 
 
@@ -51,6 +70,7 @@ def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, set
             console.print(f"Interrupted after {history.epochs} epochs; the best weights so far are in {path}.")
         raise KeyboardInterrupt
     loss = "cross entropy, nats" if data.task == "classification" else "squared error, standardised units"
+    loss = "negative log likelihood, nats" if settings.get("noise") else loss
     console.print(
         f"Trained {history.epochs} epochs in {history.seconds:.0f} s; the best was {history.best_epoch}, with a "
         f"validation loss of {history.best_validation:.4g} ({loss})."
@@ -58,20 +78,23 @@ def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, set
     return load_checkpoint(path)
 
 
-def export(checkpoint: Path, out: list[Path], sampling: str) -> None:
+def export(checkpoint: Path, out: list[Path], sampling: str, horizon: int) -> None:
     for path in out:
         if path.suffix not in (".onnx", ".pt"):
             raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
         with console.status(Text(f"Exporting and proving {path} …")):
-            card = export_checkpoint(loaded, path, sampling)
+            card = export_checkpoint(loaded, path, sampling, horizon)
         error = card.verification["exact"]["largest_error"]
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weights") -> Card:
+def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weights", horizon: int = 1) -> Card:
     """Write a checkpoint's network as an artifact; the path's suffix chooses the format."""
+    names = checkpoint.output_names
+    if horizon > 1 and len(names) == 1:
+        names = forecast_names(checkpoint.target, horizon)
     write = to_onnx if path.suffix == ".onnx" else to_torchscript
     return write(
         checkpoint.network(),
@@ -82,7 +105,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weigh
         task=checkpoint.task,
         sampling=sampling,
         input_names=checkpoint.input_names,
-        output_names=checkpoint.output_names,
+        output_names=names,
+        noise=checkpoint.noise,
+        horizon=horizon,
         training=checkpoint.summary(),
     )
 

@@ -29,7 +29,7 @@ class GruForecaster(nn.Module):
 
 
 def main() -> None:
-    data = prepare(builtin_series(), window=10, relative=True)
+    data = prepare(builtin_series(), window=10, values="differences")
     network = GruForecaster()
     fit(network, data, epochs=5)
     card = to_onnx(network, "gru.onnx", example=data.train.x[:32], scaling=data.scaling)

@@ -9,6 +9,7 @@ import onnx.defs
 import onnx.parser
 from onnx import FunctionProto
 
+from ..runtime.contract import NOISE_STREAM
 from .generator import onnx_normals
 
 DOMAIN = "murho"
@@ -420,6 +421,92 @@ _END = """
 """
 
 
+# A Student-t number is a normal over the root mean square of `degrees` others.
+_NOISE = f"""
+  axis0 = Constant<value = int64[1] {{0}}>()
+  axis1 = Constant<value = int64[1] {{1}}>()
+  one = Constant<value = int64 {{1}}>()
+  end = Constant<value = int64[1] {{9223372036854775807}}>()
+  free = Constant<value = int64[1] {{-1}}>()
+  width0 = Constant<value_int: int = @n>()
+  width = Unsqueeze(width0, axis0)
+  degrees0 = Constant<value_int: int = @degrees>()
+  blocks0 = Add(degrees0, one)
+  blocks = Unsqueeze(blocks0, axis0)
+  total = Mul(width, blocks)
+  normals = murho.Normals<stream = {NOISE_STREAM}>(draws, seed, total)
+"""
+
+_GAUSSIAN = """
+  noise = Identity(normals)
+"""
+
+_STUDENT = """
+  block_shape = Concat<axis = 0>(free, blocks, width)
+  z = Reshape(normals, block_shape)
+  top0 = Slice(z, axis0, axis1, axis1)
+  top = Squeeze(top0, axis1)
+  rest = Slice(z, axis1, end, axis1)
+  squares = Mul(rest, rest)
+  mean_square = ReduceMean<keepdims = 0>(squares, axis1)
+  root = Sqrt(mean_square)
+  noise = Div(top, root)
+"""
+
+_STRETCH = """
+  axis0 = Constant<value = int64[1] {0}>()
+  axis1 = Constant<value = int64[1] {1}>()
+  two = Constant<value = int64[1] {2}>()
+  unit = Constant<value = float {1.0}>()
+  zero = Constant<value = float {0.0}>()
+  half = Constant<value = float {0.5}>()
+  count = Shape<start = 0, end = 1>(samples)
+  last = Sub(count, axis1)
+  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
+  low_index = Div(last, two)
+  high_index = Div(count, two)
+  low = Gather<axis = 0>(ordered, low_index)
+  high = Gather<axis = 0>(ordered, high_index)
+  between = Sub(high, low)
+  half_way = Mul(half, between)
+  median = Add(low, half_way)
+  column = Unsqueeze(levels, axis1)
+  reached0 = LessOrEqual(slots, column)
+  reached = Cast<to = 7>(reached0)
+  number = ReduceSum<keepdims = 0>(reached, axis1)
+  number_less = Sub(number, axis1)
+  below = Max(number_less, axis0)
+  many = Shape(slots)
+  highest = Sub(many, axis1)
+  next = Add(below, axis1)
+  above = Min(next, highest)
+  start = Gather(slots, below)
+  stop = Gather(slots, above)
+  gap = Sub(stop, start)
+  over = Sub(levels, start)
+  is_gap = Greater(gap, zero)
+  safe_gap = Where(is_gap, gap, unit)
+  raw_share = Div(over, safe_gap)
+  inner_share = Clip(raw_share, zero, unit)
+  share0 = Where(is_gap, inner_share, zero)
+  share = Unsqueeze(share0, axis1)
+  factor_low = Gather(factors, below)
+  factor_high = Gather(factors, above)
+  factor_gap = Sub(factor_high, factor_low)
+  factor_step = Mul(share, factor_gap)
+  factor = Add(factor_low, factor_step)
+  less0 = Sub(unit, factor)
+  less1 = Mul(less0, noise)
+  less = Unsqueeze(less1, axis1)
+  lower_side = Sub(median, lower)
+  lower_less = Mul(less, lower_side)
+  lower_end = Add(lower, lower_less)
+  upper_side = Sub(upper, median)
+  upper_less = Mul(less, upper_side)
+  upper_end = Sub(upper, upper_less)
+"""
+
+
 def _without_sequence(body: str) -> str:
     """A recurrent body whose scan keeps no step but the last: most of the memory traffic of a batch goes."""
     dropped = (", h_all = Scan", " = Scan"), (", float[?, ?, ?] h_out)", ")"), ("    h_out = Identity(h_new)\n", "")
@@ -506,7 +593,15 @@ _SOURCES: dict[str, Source] = {
         ("h_last",),
         _RECURRENT + _without_sequence(_GRU) + _H_LAST,
     ),
+    "ObservationNoise": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _GAUSSIAN),
+    "ObservationNoiseStudent": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _STUDENT),
     "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
+    "Stretch": (
+        (),
+        ("samples", "lower", "upper", "levels", "noise", "slots", "factors"),
+        ("lower_end", "upper_end"),
+        _STRETCH,
+    ),
 }
 for _name, _steps in (("BayesianLSTM", _LSTM_STEPS), ("BayesianLSTMPeephole", _PEEPHOLE)):
     _SOURCES[_name] = (
@@ -554,9 +649,10 @@ def schemas() -> dict[str, onnx.defs.OpSchema]:
             name,
             DOMAIN,
             1,
-            inputs=[kind.FormalParameter(i, "tensor(int64)" if i in integers | tokens else "T") for i in inputs],
-            outputs=[kind.FormalParameter(o, "T") for o in outputs],
-            type_constraints=[("T", ["tensor(float)"], "")],
+            inputs=[
+                kind.FormalParameter(i, "tensor(int64)" if i in integers | tokens else "tensor(float)") for i in inputs
+            ],
+            outputs=[kind.FormalParameter(o, "tensor(float)") for o in outputs],
             attributes=[kind.Attribute(a, types.get(a, kind.AttrType.INT), required=True) for a in attributes],
         )
     return made

@@ -243,13 +243,24 @@ def gru(
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden)
 
 
+def observation_noise(draws: Tensor, seed: Tensor, n: int, degrees: int) -> Tensor:
+    """Unit noise ε [S, n] from the generator's stream of its own: standard normals, or Student-t with `degrees` > 0.
+
+    A Student-t number is a normal over the root mean square of `degrees` others; the first n of the stream are the
+    numerators.
+    """
+    stream = -2147483648  # 2^31, as int32 holds it
+    if degrees == 0:
+        return torch_normals(draws, seed, stream, n)
+    z = torch_normals(draws, seed, stream, n * (degrees + 1)).reshape(-1, degrees + 1, n)
+    return z[:, 0] / torch.sqrt(torch.square(z[:, 1:]).mean(dim=1))
+
+
 def summary(samples: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mean and std [B, …] over the draws, and the ends of the central intervals [K, B, …], of samples [S, B, …].
 
     The ends are the sample quantiles (1 ∓ level) / 2 with linear interpolation, as numpy.quantile.
     """
-    mean = samples.mean(dim=0)
-    std = samples.std(dim=0)
     ordered = torch.sort(samples, dim=0)[0]
     last = samples.size(0) - 1
     ends: list[Tensor] = []
@@ -262,4 +273,25 @@ def summary(samples: Tensor, levels: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
         low = ordered.index_select(0, index)
         high = ordered.index_select(0, torch.clamp(index + 1, max=last))
         ends.append(low + share * (high - low))
-    return mean, std, ends[0], ends[1]
+    return samples.mean(dim=0), samples.std(dim=0), ends[0], ends[1]
+
+
+def stretch(
+    samples: Tensor, lower: Tensor, upper: Tensor, levels: Tensor, noise: Tensor, slots: Tensor, factors: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Calibrated ends [K, B, O]: the sides of an interval, from the median of samples [S, B, O] on, times a factor.
+
+    `factors` [L, O] belong to the levels `slots` [L], ascending; between two of them the factor is interpolated, beyond
+    them it stays. An interval for the mean (`noise` = 0) stays as it is.
+    """
+    ordered = torch.sort(samples, dim=0)[0]
+    last = samples.size(0) - 1
+    low, high = ordered[last // 2], ordered[(last + 1) // 2]
+    median = low + 0.5 * (high - low)
+    below = torch.clamp((slots <= levels.unsqueeze(1)).sum(dim=1) - 1, min=0)
+    above = torch.clamp(below + 1, max=slots.size(0) - 1)
+    start, gap = slots[below], slots[above] - slots[below]
+    share = torch.where(gap > 0, torch.clamp((levels - start) / gap, 0.0, 1.0), torch.zeros_like(gap)).unsqueeze(1)
+    factor = factors[below] + share * (factors[above] - factors[below])
+    less = ((1.0 - factor) * noise).unsqueeze(1)  # [K, 1, O]
+    return lower + less * (median - lower), upper - less * (upper - median)

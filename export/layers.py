@@ -29,7 +29,9 @@ class Kernels:
     embedding: Callable[..., Tensor]
     lstm: Callable[..., tuple[Tensor, Tensor, Tensor]]
     gru: Callable[..., tuple[Tensor, Tensor]]
+    observation_noise: Callable[..., Tensor]
     summary: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
+    stretch: Callable[..., tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,9 @@ class MonteCarloLSTM(MonteCarloLayer):
         def call(source: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
             states: tuple[Tensor, ...] = h, c
             if h_shared != c_shared:
-                states = tuple(_repeated(s, source[0]) if of else s for s, of in ((h, h_shared), (c, c_shared)))
+                states = tuple(
+                    repeated_per_draw(s, source[0].shape[0]) if of else s for s, of in ((h, h_shared), (c, c_shared))
+                )
             return kernels.lstm(x, *states, *source, *sizes, shared, h_shared and c_shared)
 
         sequence, h, c = self.sampled(call, x, h, c)
@@ -253,9 +257,8 @@ def _zeros(x: Tensor, hidden: int) -> Tensor:
     return x.new_zeros(x.shape[0], hidden)
 
 
-def _repeated(shared: Tensor, draws: Tensor) -> Tensor:
-    """[B, …] -> [S·B, …], the same for every draw."""
-    count = draws.shape[0]
+def repeated_per_draw(shared: Tensor, count: int) -> Tensor:
+    """[B, …] -> [S·B, …], the same for every one of S = `count` draws."""
     return shared.unsqueeze(0).expand(count, *shared.shape).reshape(-1, *shared.shape[1:])
 
 

@@ -13,11 +13,11 @@ import torch
 from blitz.modules.base_bayesian_module import BayesianModule
 from torch import Tensor, nn
 
-from ..runtime.contract import Scaling
+from ..runtime.contract import CALIBRATION_SLOTS, SMALLEST_SCALE, Noise, Scaling
 from ..runtime.errors import ExportError
 from . import kernels
 from .blame import Blame
-from .layers import Folding, Kernels, SiteRecord, make_twin
+from .layers import Folding, Kernels, SiteRecord, make_twin, repeated_per_draw
 from .posterior import Posterior
 
 PLAIN = Kernels(**{field.name: getattr(kernels, field.name) for field in fields(Kernels)})
@@ -38,24 +38,40 @@ class Plan:
     """Names of what the network returns: the first ones of a tuple, or all of a dict's."""
     softmax: bool = False
     """Whether the first output are logits, to become class probabilities."""
+    noise: Noise | None = None
+    """Observation noise of the first output."""
+    horizon: int = 1
+    """Steps to go by feeding each draw's prediction back as the next value of the window."""
     per_draw: bool = False
     """Whether the inputs must be repeated for every draw at the start."""
     sites: tuple[SiteRecord, ...] | None = None
     """None before the trial run."""
     shared: tuple[bool, ...] = ()
     """For each output: whether it is the same for every draw."""
+    width: int = 0
+    """Values per row of the first output if it is [B, O] and no class probability: its intervals can be calibrated."""
+
+    @property
+    def switch(self) -> tuple[Tensor, ...]:
+        """The last argument of a network with noise, to add it."""
+        return (torch.ones(()),) if self.noise else ()
 
 
 class MonteCarloNetwork(nn.Module):
     """x [B, …] raw units (or several inputs), draws int64 [S], seed int64, levels [K] -> the outputs.
 
-    For each output of the network: samples [S, B, …], mean, std, lower, upper.
+    With observation noise it takes a last argument: 1 to add the noise, 0 to leave it out. For each output of the
+    network: samples [S, B, …], mean, std, lower, upper.
     """
 
     input_mean: Tensor
     input_scale: Tensor
     output_mean: Tensor
     output_scale: Tensor
+    noise_scale: Tensor
+    noise_on: Tensor
+    calibration_levels: Tensor
+    calibration_factors: Tensor
 
     def __init__(self, network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, kernels: Kernels) -> None:
         """A plan without sites makes the next pass a trial run, which records them."""
@@ -65,25 +81,55 @@ class MonteCarloNetwork(nn.Module):
         self.plan = plan
         scaling = plan.scaling
         for name in ("input_mean", "input_scale", "output_mean", "output_scale"):
-            self.register_buffer(name, torch.tensor(getattr(scaling, name), dtype=torch.float32))
+            self.register_buffer(name, _constant(getattr(scaling, name)))
         self.scaled_input = scaling.input_mean != (0.0,) or scaling.input_scale != (1.0,)
         self.scaled_output = scaling.output_mean != (0.0,) or scaling.output_scale != (1.0,)
+        if plan.noise and not plan.noise.learned:
+            self.register_buffer("noise_scale", _constant(plan.noise.scale))
+        if plan.width:
+            self.register_buffer("noise_on", torch.ones(()))
+            self.register_buffer("calibration_levels", torch.full((CALIBRATION_SLOTS,), 0.5))
+            self.register_buffer("calibration_factors", torch.ones(CALIBRATION_SLOTS, plan.width))
         self.found: list[bool] = []
 
     def all_samples(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        """Samples [S, B, …] of each output, for (inputs …, draws, seed)."""
-        x, *others = arguments[:-2]
-        draws, seed = arguments[-2:]
-        count, batch = draws.shape[0], x.shape[0]
+        """Samples [S, B, …] of each output, for (inputs …, draws, seed), and the noise's switch if there is one."""
+        plan = self.plan
+        *inputs, draws, seed = arguments[:-1] if plan.noise else arguments
+        noise = None
+        if plan.noise and plan.sites is not None:
+            unit = self.folding.kernels.observation_noise(draws, seed, plan.width, plan.noise.degrees)
+            noise = unit.unsqueeze(1) * arguments[-1]  # [S, 1, O]: the same for every row of a draw
+        if plan.horizon == 1 or plan.sites is None:
+            return self._step(inputs, draws, seed, noise)
+        count, batch = draws.shape[0], inputs[0].shape[0]
+        window = repeated_per_draw(inputs[0], count)  # from the second step on each draw has a window of its own
+        steps = []
+        for k in range(plan.horizon):
+            y = self._step([window], draws, seed, None if noise is None else noise[:, :, k : k + 1], repeated=True)[0]
+            steps.append(y)
+            window = torch.cat([window[:, 1:], y.reshape(count * batch, 1, 1)], dim=1)
+        return (torch.cat(steps, dim=2),)
+
+    def _step(
+        self, inputs: list[Tensor], draws: Tensor, seed: Tensor, noise: Tensor | None, repeated: bool = False
+    ) -> tuple[Tensor, ...]:
+        """One pass of the network. `repeated`: the inputs hold rows [S·B, …] already."""
+        x, *others = inputs
+        count = draws.shape[0]
+        batch = x.reshape(count, -1, *x.shape[1:]).shape[1] if repeated else x.shape[0]
         self.folding.begin(draws, seed, batch)
-        last = x[:, -1] if self.plan.scaling.relative else None
-        if last is not None:
-            x = x - last.unsqueeze(1)
+        last = None
+        if self.plan.scaling.values != "levels":
+            last = x[:, -1]
+            x = x - last.unsqueeze(1)  # also for returns: x / last - 1 would lose what little they are to rounding
+            if self.plan.scaling.values == "returns":
+                x = x / last.unsqueeze(1)
         if self.scaled_input:
             x = (x - self.input_mean) / self.input_scale
         inputs = [x, *others]
-        if self.plan.per_draw:
-            inputs = [v.unsqueeze(0).expand(count, *v.shape).reshape(-1, *v.shape[1:]) for v in inputs]
+        if self.plan.per_draw and not repeated:
+            inputs = [repeated_per_draw(v, count) for v in inputs]
         results = outputs_of(call(self.network, inputs, self.plan.keywords), self.plan.outputs)
         if self.plan.sites is None:
             self.found = [y.shape[0] == batch for y in results.values()]
@@ -92,14 +138,31 @@ class MonteCarloNetwork(nn.Module):
             y.unsqueeze(0).expand(count, *y.shape) if same else y.reshape(count, batch, *y.shape[1:])
             for y, same in zip(results.values(), shared, strict=True)
         ]
-        return self._in_raw_units(unfolded[0], last), *unfolded[1:]
+        if last is not None:
+            last = last.reshape(count, batch, -1) if repeated else last
+        return self._in_raw_units(self._with_noise(unfolded[0], noise), last), *unfolded[1:]
+
+    def _with_noise(self, y: Tensor, noise: Tensor | None) -> Tensor:
+        """Predictions [S, B, O], in the network's units, from its output; with noise [S, 1, O] if given."""
+        if self.plan.noise is None:
+            return y
+        scale: Tensor
+        if self.plan.noise.learned:
+            y, r = torch.chunk(y, 2, dim=-1)
+            scale = torch.nn.functional.softplus(r) + SMALLEST_SCALE
+        else:
+            scale = self.noise_scale
+        return y if noise is None else y + scale * noise
 
     def _in_raw_units(self, y: Tensor, last: Tensor | None) -> Tensor:
         if self.plan.softmax:
             y = torch.softmax(y, dim=-1)
         if self.scaled_output:
             y = y * self.output_scale + self.output_mean
-        return y if last is None else y + last[:, :1]
+        if last is None:
+            return y
+        last = last[..., :1]
+        return last + (y if self.plan.scaling.values == "differences" else last * y)
 
     def samples(self, *arguments: Tensor) -> Any:
         """The samples of the network's output; a tuple of them where it has several."""
@@ -107,8 +170,23 @@ class MonteCarloNetwork(nn.Module):
         return results if len(results) > 1 else results[0]
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        results = self.all_samples(*arguments[:-1])
-        return sum(((y, *self.folding.kernels.summary(y, arguments[-1])) for y in results), ())
+        kernels = self.folding.kernels
+        switch = arguments[-1:] if self.plan.noise else ()
+        *others, levels = arguments[: len(arguments) - len(switch)]
+        results = self.all_samples(*others, *switch)
+        outputs = [[y, *kernels.summary(y, levels)] for y in results]
+        if self.plan.width:
+            first = outputs[0]
+            (on,) = switch or (self.noise_on,)
+            ends = first[0], first[3], first[4]
+            first[3:] = kernels.stretch(*ends, levels, on, self.calibration_levels, self.calibration_factors)
+        return tuple(part for parts in outputs for part in parts)
+
+
+def _constant(values: Sequence[float]) -> Tensor:
+    """A tensor of values [F]; [1, 1] for a single one, which ONNX Runtime spreads over [..., 1] 40 times as fast."""
+    tensor = torch.tensor(values, dtype=torch.float32)
+    return tensor.reshape(1, 1) if len(values) == 1 else tensor
 
 
 def call(network: nn.Module, inputs: Sequence[Tensor], keywords: Sequence[str]) -> Any:
@@ -162,12 +240,12 @@ def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, 
     count = _trial_draws(inputs)
     first: Exception | None = None
     blamed = ""
-    for per_draw in (False, True):
+    for per_draw in (False, True) if plan.horizon == 1 else (True,):
         attempt = replace(plan, per_draw=per_draw)
         folded = MonteCarloNetwork(network, posteriors, attempt, PLAIN)
         try:
             with torch.no_grad(), Blame(folded.network) as blame:
-                folded.samples(*rows, torch.arange(count), torch.tensor(0))
+                folded.samples(*rows, torch.arange(count), torch.tensor(0), *plan.switch)
         except Exception as error:  # whatever the user's forward raises when it is given S·B rows
             if first is None:
                 first, blamed = error, blame.culprit

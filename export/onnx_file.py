@@ -20,8 +20,8 @@ from onnx.numpy_helper import to_array
 from onnxscript import values
 from torch import Tensor, nn
 
-from ..runtime.artifact import onnx_digest
-from ..runtime.contract import CARD_KEY, DIGEST_KEY, FIXED_INPUTS, OUTPUTS, Card
+from ..runtime.artifact import sealed_onnx
+from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, OUTPUTS, Card
 from . import kernels
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
 from .layers import Kernels
@@ -38,24 +38,27 @@ def build(
     names: Sequence[str],
     sequences: Sequence[bool],
     outputs: Sequence[str],
+    noisy: bool,
 ) -> onnx.ModelProto:
     """Export a MonteCarloNetwork made with `custom_operators()`; inputs [B ≥ 2, …]. Batch, draws and levels stay free.
 
-    `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names.
+    `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names,
+    `noisy` whether the network adds observation noise.
     """
     keep_time_free(network)
     free = torch.export.Dim.DYNAMIC
     axes = [{0: free, 1: free} if sequence else {0: free} for sequence in sequences]
-    example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]))
+    example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]), torch.tensor(1.0))
+    taken = len(example) if noisy else len(example) - 1
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     with _quiet():
         program = torch.onnx.export(
             network,
-            example,
+            example[:taken],
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=((*axes, {0: free}, {}, {0: free}),),
-            input_names=[*names, *FIXED_INPUTS],
+            dynamic_shapes=((*axes, {0: free}, {}, {0: free}, {})[:taken],),
+            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken],
             output_names=[_MARK + name for name in finals],
             custom_translation_table=_translations(),
             verbose=False,
@@ -76,11 +79,7 @@ def build(
 
 def write(model: onnx.ModelProto, card: Card, path: Path) -> None:
     """Write the model, with its card and the digest over all of it."""
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {CARD_KEY: card.to_json()})
-    content = model.SerializeToString(deterministic=True)
-    onnx.helper.set_model_props(seal := onnx.ModelProto(), {DIGEST_KEY: onnx_digest(content)})
-    path.write_bytes(content + seal.SerializeToString())
+    path.write_bytes(sealed_onnx(model.SerializeToString(deterministic=True), card))
 
 
 @functools.cache
@@ -143,6 +142,14 @@ def _summary_shape(samples, levels):  # type: ignore[no-untyped-def]
     return samples.new_empty(one), samples.new_empty(one), samples.new_empty(ends), samples.new_empty(ends)
 
 
+def _noise_shape(draws, seed, n, degrees):  # type: ignore[no-untyped-def]
+    return draws.new_empty((draws.shape[0], n), dtype=torch.float32)
+
+
+def _stretch_shape(samples, lower, upper, levels, noise, slots, factors):  # type: ignore[no-untyped-def]
+    return torch.empty_like(lower), torch.empty_like(upper)
+
+
 _SHAPES = {
     "sample_weights": _weights_shape,
     "linear": _linear_shape,
@@ -151,7 +158,9 @@ _SHAPES = {
     "embedding": _embedding_shape,
     "lstm": _lstm_shape,
     "gru": _gru_shape,
+    "observation_noise": _noise_shape,
     "summary": _summary_shape,
+    "stretch": _stretch_shape,
 }
 
 
@@ -210,7 +219,16 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def summary(samples, levels):  # type: ignore[no-untyped-def]
         return calls["Summary"](samples, levels)
 
-    writers = (sample_weights, linear, linear_local, convolution, embedding, lstm, gru, summary)
+    def observation_noise(draws, seed, n, degrees):  # type: ignore[no-untyped-def]
+        name = "ObservationNoiseStudent" if degrees else "ObservationNoise"
+        return calls[name](draws, seed, n=n, degrees=degrees)
+
+    def stretch(samples, lower, upper, levels, noise, slots, factors):  # type: ignore[no-untyped-def]
+        return calls["Stretch"](samples, lower, upper, levels, noise, slots, factors)
+
+    writers = (
+        sample_weights, linear, linear_local, convolution, embedding, lstm, gru, observation_noise, summary, stretch,
+    )  # fmt: skip
     table = {getattr(torch.ops.murho, writer.__name__).default: writer for writer in writers}
     return {**table, torch.ops.murho.recurrent.default: translation}
 
@@ -257,7 +275,7 @@ def _axis(node: onnx.NodeProto) -> int:
 
 def _name_axes(model: onnx.ModelProto, count: int, sequences: Sequence[bool]) -> None:
     """Call the dynamic axes what they are, in place of the exporter's s77 and the like."""
-    inputs, (draws, _, levels) = model.graph.input[:count], model.graph.input[count:]
+    inputs, (draws, _, levels) = model.graph.input[:count], model.graph.input[count : count + 3]
     given = [(draws, 0, "S"), (levels, 0, "K")]
     for x, sequence in zip(inputs, sequences, strict=True):
         given += [(x, 0, "B"), (x, 1, "T")] if sequence else [(x, 0, "B")]

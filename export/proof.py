@@ -13,7 +13,7 @@ from ..runtime.engines import Engine
 from ..runtime.errors import ExportError, MurhoError
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
-from .reference import generator_noise
+from .reference import generator_epsilon, raw_units
 from .subject import Subject
 
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
@@ -53,8 +53,8 @@ def relative_error(
     storing the value in raw units: half a spacing at each of two steps.
     """
     largest = _largest(raw, scale, offset) if largest is None else largest
-    error = (np.abs(got.astype(np.float64) - raw) / np.asarray(scale)).max() / largest
-    spacing = float(np.spacing(np.float32(np.abs(raw).max(initial=0))) / np.min(scale) / largest)
+    error = (np.abs(got.astype(np.float64) - raw) / np.abs(scale)).max() / largest
+    spacing = float(np.spacing(np.float32(np.abs(raw).max(initial=0))) / np.abs(scale).min() / largest)
     return float(error) if np.isfinite(error) else float("inf"), TOLERANCE + spacing
 
 
@@ -69,14 +69,15 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
     largest = dict.fromkeys(subject.outputs, 0.0)  # over all cases: a few values alone may nearly cancel
     for draws, batch, length in shapes:
         inputs = subject.inputs(batch, length)
-        want = subject.reference.given(inputs, _names(draws), generator_noise(SEED))
+        want = subject.reference.given(inputs, _names(draws), generator_epsilon(SEED))
         none: tuple[ArrayLike, ArrayLike] = (1.0,), (0.0,)
-        units = {name: _units(subject, inputs[0]) if k == 0 else none for k, name in enumerate(want)}
+        own = raw_units(subject.plan.scaling, inputs[0])
+        units: dict[str, tuple[Any, Any]] = {name: own if k == 0 else none for k, name in enumerate(want)}
         largest = {name: max(largest[name], _largest(raw, *units[name])) for name, raw in want.items()}
         wanted.append((inputs, want, units))
     cases: list[dict[str, Any]] = []
     for (draws, batch, length), (inputs, want, units) in zip(shapes, wanted, strict=True):
-        got = engine.samples(tuple(x.numpy() for x in inputs), _names(draws), SEED)
+        got = engine.samples(tuple(x.numpy() for x in inputs), _names(draws), SEED, observed=True)
         case: dict[str, Any] = {"draws": draws, "batch": batch, "steps": length}
         for (name, raw), ours in zip(want.items(), got, strict=True):
             error, allowed = float("inf"), TOLERANCE
@@ -97,13 +98,6 @@ def _names(draws: int) -> NDArray[np.int64]:
     return np.arange(7, 7 + draws, dtype=np.int64)
 
 
-def _units(subject: Subject, x: Tensor) -> tuple[ArrayLike, ArrayLike]:
-    """Scale and offset of the first output: what turns network units into raw ones."""
-    scaling = subject.plan.scaling
-    offset = np.asarray(scaling.output_mean)
-    return np.asarray(scaling.output_scale), offset + x[:, -1, :1].double().numpy() if scaling.relative else offset
-
-
 def law(
     subject: Subject, engine: Engine, draws: int | None = None, level: float = LAW_LEVEL, values: int = LAW_VALUES
 ) -> dict[str, Any]:
@@ -111,14 +105,15 @@ def law(
 
     On each of up to `values` predicted values of each output twice: on the samples, and on their distance from the
     common median. The second sees a wrong spread, to which the first is nearly blind (σ off by 20 % moves the
-    distribution function by 0.05 at most, of the distances by 0.1). `level` is the chance to fail a true artifact in
-    any of the tests. `draws` are 1000 unless given, fewer (at least 200) for a network of more than 500,000 weights.
+    distribution function by 0.05 at most, of the distances by 0.1). Observation noise is left out, since it would hide
+    the weights' part. `level` is the chance to fail a true artifact in any of the tests. `draws` are 1000 unless given,
+    fewer (at least 200) for a path and for a network of more than 500,000 weights.
     """
     if draws is None:
         weights = sum(len(subject.posteriors[site.layer].mu) for site in subject.plan.sites or ())
-        draws = min(LAW_DRAWS, max(200, LAW_WEIGHTS // weights))
+        draws = max(200, min(LAW_DRAWS, LAW_WEIGHTS // weights) // subject.plan.horizon)
     inputs = subject.inputs(min(values, max(2, len(subject.examples[0]))))
-    ours = engine.samples(tuple(x.numpy() for x in inputs), np.arange(draws, dtype=np.int64), SEED)
+    ours = engine.samples(tuple(x.numpy() for x in inputs), np.arange(draws, dtype=np.int64), SEED, observed=False)
     theirs = subject.reference.free(inputs, draws, SEED)
     columns = []
     for k, (wanted, shared) in enumerate(zip(theirs.values(), subject.plan.shared, strict=True)):
@@ -167,7 +162,7 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
     inputs = tuple(x.numpy() for x in subject.inputs(2))
     draws = np.arange(16, dtype=np.int64)
     one, again, other = (
-        np.concatenate([part.reshape(len(draws), -1) for part in engine.samples(inputs, draws, seed)], axis=1)
+        np.concatenate([y.reshape(len(draws), -1) for y in engine.samples(inputs, draws, seed, observed=False)], axis=1)
         for seed in (1, 1, 2)
     )
     if np.array_equal(one, other):
@@ -199,9 +194,9 @@ def _locate(subject: Subject) -> str:
     inputs = subject.inputs(batch)
     folded = MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, PLAIN)
     with _recorded(folded.network) as ours:
-        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED))
+        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED), *subject.plan.switch)
     with _recorded(subject.network) as theirs:
-        subject.reference.given(inputs, draws, generator_noise(SEED))
+        subject.reference.given(inputs, draws, generator_epsilon(SEED))
     calls = len(theirs) // len(draws)
     for call, (name, output) in enumerate(theirs[:calls]):
         if call >= len(ours) or ours[call][0] != name:

@@ -3,7 +3,7 @@
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from blitz.modules.weight_sampler import PriorWeightDistribution, TrainableRando
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise, Scaling
 from .generator import normals
 from .montecarlo import Plan, call, outputs_of
 from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
@@ -19,14 +20,20 @@ from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
 OVERFLOW = 88.0  # above it BLiTZ's log1p(exp(ρ)) is infinite
 _COMPLEXITY = ("log_prior", "log_variational_posterior")
 
-# ε of one site and draw: (draw, site, n) -> [n]
-Noise = Callable[[int, int, int], NDArray[np.floating[Any]]]
-Samples = dict[str, NDArray[np.float64]]
+Floats = NDArray[np.float64]
+# ε of one draw and stream (a site's number, or NOISE_STREAM): (draw, stream, n) -> [n]
+Epsilon = Callable[[int, int, int], NDArray[np.floating[Any]]]
+Samples = dict[str, Floats]
 
 
-def generator_noise(seed: int) -> Noise:
+def generator_epsilon(seed: int) -> Epsilon:
     """The generator's ε under a seed, from its numpy form."""
-    return lambda draw, site, n: normals([draw], seed, site, n)[0]
+    return lambda draw, stream, n: normals([draw], seed, stream, n)[0]
+
+
+def numpy_epsilon(seed: int) -> Epsilon:
+    """ε from numpy's generator, the same whenever a draw and stream come again."""
+    return lambda draw, stream, n: np.random.default_rng((seed, draw, stream)).standard_normal(n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,33 +44,49 @@ class Reference:
     posteriors: dict[str, Posterior]
     plan: Plan
 
-    def given(self, inputs: Sequence[Tensor], draws: Iterable[int], noise: Noise) -> Samples:
-        """BLiTZ's samples with the given ε in place of its own.
+    def given(self, inputs: Sequence[Tensor], draws: Iterable[int], epsilon: Epsilon, observed: bool = True) -> Samples:
+        """BLiTZ's samples with the given ε in place of its own; with observation noise if `observed`.
 
         Where a site samples its outputs in place of its weights, its layer is replaced by the formula in float64.
         """
-        with one_thread(), self._noise_given(noise) as set_draw:
+        plan = self.plan
+        with one_thread(), self._epsilon_given(epsilon) as set_draw:
             passes = []
             for draw in draws:
                 set_draw(int(draw))
-                passes.append(self._forward(inputs))
+                noise = unit_noise(plan.noise, plan.width, int(draw), epsilon) if plan.noise and observed else None
+                passes.append(self._forward(inputs, noise))
         return _stacked(passes)
 
     def free(self, inputs: Sequence[Tensor], count: int, seed: int) -> Samples:
         """BLiTZ's samples as its users get them: one forward pass after another, ε from torch's generator.
 
-        BLiTZ cannot sample a recurrent layer without bias, nor a ρ above 88, and a frozen layer may use stale means. A
-        network with any of these is run as for `given`, with ε from numpy.
+        BLiTZ cannot sample a recurrent layer without bias, nor a ρ above 88, a frozen layer may use stale means, and a
+        path needs the same weights at every step. A network with any of these is run as for `given`, with ε from numpy.
+        There is no observation noise, of which BLiTZ knows nothing.
         """
-        if any(p.frozen or _lacks_recurrent_bias(p) or p.sigma.max() > OVERFLOW for p in self.posteriors.values()):
-            generator = np.random.default_rng(seed)
-            weights_only = Reference(self.network, self.posteriors, _without_sites(self.plan))
-            return weights_only.given(inputs, range(count), lambda _draw, _site, n: generator.standard_normal(n))
+        awkward = (p.frozen or _lacks_recurrent_bias(p) or p.sigma.max() > OVERFLOW for p in self.posteriors.values())
+        if self.plan.horizon > 1 or any(awkward):
+            weights_only = Reference(self.network, self.posteriors, replace(self.plan, local=False, sites=None))
+            return weights_only.given(inputs, range(count), numpy_epsilon(seed), observed=False)
         with one_thread(), _as_in_prediction(self.network, self.posteriors):
             torch.manual_seed(seed)
             return _stacked([self._forward(inputs) for _ in range(count)])
 
-    def _forward(self, inputs: Sequence[Tensor]) -> Samples:
+    def _forward(self, inputs: Sequence[Tensor], noise: Floats | None = None) -> Samples:
+        """One draw's predictions, all steps of its path, with unit noise [O] if given."""
+        if self.plan.horizon == 1:
+            return self._step(inputs, noise)
+        (window,) = inputs
+        steps = []
+        for k in range(self.plan.horizon):
+            samples = self._step([window], None if noise is None else noise[k : k + 1])
+            ((name, y),) = samples.items()
+            steps.append(y)
+            window = torch.cat([window[:, 1:], torch.from_numpy(y.astype(np.float32)).unsqueeze(1)], dim=1)
+        return {name: np.concatenate(steps, axis=-1)}
+
+    def _step(self, inputs: Sequence[Tensor], noise: Floats | None) -> Samples:
         own = next((p for p in self.network.parameters() if p.is_floating_point()), inputs[0])
         x, *others = inputs
         placed = [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype) for v in (self.scaled(x), *others)]
@@ -71,7 +94,7 @@ class Reference:
             results = outputs_of(call(self.network, placed, self.plan.keywords), self.plan.outputs)
         samples = {name: y.to("cpu", torch.float64).numpy() for name, y in results.items()}
         first = next(iter(samples))
-        samples[first] = self.in_raw_units(samples[first], x)
+        samples[first] = self.in_raw_units(samples[first], x, noise)
         return samples
 
     def scaled(self, x: Tensor) -> Tensor:
@@ -79,21 +102,24 @@ class Reference:
         if not x.is_floating_point():
             return x
         scaling = self.plan.scaling
-        if scaling.relative:
-            x = x - x[:, -1:]
+        if scaling.values != "levels":
+            last = x[:, -1:]
+            x = (x - last) / (1 if scaling.values == "differences" else last)
         return (x - torch.tensor(scaling.input_mean)) / torch.tensor(scaling.input_scale)
 
-    def in_raw_units(self, y: NDArray[np.float64], x: Tensor) -> NDArray[np.float64]:
-        """The network's output [..., B, …] for the first raw input x, in raw units."""
-        scaling = self.plan.scaling
+    def in_raw_units(self, y: Floats, x: Tensor, noise: Floats | None = None) -> Floats:
+        """Samples [..., B, …] in raw units from the network's output for the first raw input x, and unit noise [O]."""
+        if self.plan.noise:
+            y = with_noise(self.plan.noise, y, noise)
         if self.plan.softmax:
             y = np.exp(y - y.max(axis=-1, keepdims=True))
             y = y / y.sum(axis=-1, keepdims=True)
-        raw: NDArray[np.float64] = y * np.asarray(scaling.output_scale) + np.asarray(scaling.output_mean)
-        return raw + x[:, -1, :1].double().numpy() if scaling.relative else raw
+        scale, offset = raw_units(self.plan.scaling, x)
+        raw: Floats = y * scale + offset
+        return raw
 
     @contextmanager
-    def _noise_given(self, noise: Noise) -> Iterator[Callable[[int], None]]:
+    def _epsilon_given(self, epsilon: Epsilon) -> Iterator[Callable[[int], None]]:
         """Put ε into every sampler, count sites as they are passed, and undo it all at the end.
 
         BLiTZ still samples and computes σ (where that overflows, σ = ρ to the last bit); only the last step,
@@ -106,21 +132,21 @@ class Reference:
         records = self.plan.sites or ()
 
         def set_draw(draw: int) -> None:
-            state.update(draw=draw, site=0)
+            state["draw"] = draw
 
-        def next_noise(n: int) -> Tensor:
-            epsilon = noise(state["draw"], state["site"], n)
+        def next_epsilon(n: int) -> Tensor:
+            values = epsilon(state["draw"], state["site"], n)
             state["site"] += 1
-            return torch.from_numpy(np.asarray(epsilon, np.float32))
+            return torch.from_numpy(np.asarray(values, np.float32))
 
         def enter(posterior: Posterior) -> None:
             site = state["site"]
             state["local"] = not posterior.frozen and site < len(records) and records[site].local
             if posterior.frozen or state["local"]:  # what a local site computes is replaced when it is done
-                epsilon = torch.zeros(len(posterior.mu))
+                flat = torch.zeros(len(posterior.mu))
             else:
-                epsilon = next_noise(len(posterior.mu))
-            for tensor, values in posterior.split(epsilon).items():
+                flat = next_epsilon(len(posterior.mu))
+            for tensor, values in posterior.split(flat).items():
                 sampler = getattr(posterior.module, f"{tensor}_sampler")
                 given[sampler] = placed_back(posterior.module, tensor, values, torch.zeros(sampler.mu.shape)).to(
                     sampler.mu
@@ -129,7 +155,7 @@ class Reference:
         def leave(posterior: Posterior, x: Tensor, y: Tensor) -> Tensor | None:
             if not state["local"]:
                 return None
-            return local_linear(posterior, x, next_noise(y.shape[-1])).to(y)
+            return local_linear(posterior, x, next_epsilon(y.shape[-1])).to(y)
 
         def replace_sample(sampler: Any, zero: bool) -> None:
             original = sampler.sample
@@ -153,6 +179,8 @@ class Reference:
 
         with _as_in_prediction(self.network, self.posteriors):
             try:
+                start = self.network.register_forward_pre_hook(lambda *_: state.update(site=0))
+                undo.append(start.remove)
                 for posterior in self.posteriors.values():
                     layer = posterior.module
                     handles = (
@@ -183,8 +211,29 @@ def local_linear(posterior: Posterior, x: Tensor, epsilon: Tensor) -> Tensor:
     return mean + variance.sqrt() * epsilon
 
 
-def _without_sites(plan: Plan) -> Plan:
-    return Plan(plan.scaling, keywords=plan.keywords, outputs=plan.outputs, softmax=plan.softmax)
+def raw_units(scaling: Scaling, x: Tensor) -> tuple[Floats, Floats]:
+    """Scale and offset, for first inputs x [B, …], that turn the network's units into raw ones."""
+    scale, offset = np.asarray(scaling.output_scale), np.asarray(scaling.output_mean)
+    if scaling.values == "levels":
+        return scale, offset
+    last = x[:, -1, :1].double().numpy()
+    return (scale, offset + last) if scaling.values == "differences" else (scale * last, (offset + 1) * last)
+
+
+def unit_noise(noise: Noise, width: int, draw: int, epsilon: Epsilon) -> Floats:
+    """One draw's unit noise [O] in float64: standard normals, or Student-t numbers made of them."""
+    z = np.asarray(epsilon(draw, NOISE_STREAM, width * (noise.degrees + 1)), np.float64).reshape(-1, width)
+    unit: Floats = z[0] / np.sqrt(np.square(z[1:]).mean(axis=0)) if noise.degrees else z[0]
+    return unit
+
+
+def with_noise(noise: Noise, y: Floats, unit: Floats | None) -> Floats:
+    """Predictions [..., O] from a network's output [..., O], or [..., 2·O] where it says the scale, plus unit noise."""
+    scale = np.asarray(noise.scale)
+    if noise.learned:
+        y, r = np.split(y, 2, axis=-1)
+        scale = np.logaddexp(0, r) + SMALLEST_SCALE
+    return y if unit is None else y + scale * unit
 
 
 def _lacks_recurrent_bias(posterior: Posterior) -> bool:

@@ -91,7 +91,9 @@ def examine(
     untried = Subject(network, posteriors, plan, names, examples, tuple(False for _ in examples), nothing, {})
     try:
         with _token_limits(network, examples) as limits:
-            outputs = untried.reference.free(examples, 1, seed=0)
+            unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
+            alone = replace(untried, plan=replace(plan, scaling=unscaled, noise=None, horizon=1))
+            outputs = alone.reference.free(examples, 1, seed=0)  # in the network's own shape
     except ExportError:
         raise
     except Exception as error:  # whatever the user's forward raises
@@ -101,6 +103,8 @@ def examine(
         ) from error
     if task == "classification":
         plan = replace(plan, softmax=_needs_softmax(outputs))
+    else:
+        plan = replace(plan, width=_width(plan, outputs))
     plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
     if not plan.sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
@@ -159,9 +163,17 @@ def _check(
     network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, examples: Sequence[Tensor], task: str
 ) -> None:
     scaling = plan.scaling
-    if scaling.relative and examples[0].dim() != 3:
+    if scaling.values != "levels" and examples[0].dim() != 3:
         raise InputError(
-            f"A relative scaling needs windows [batch, time, feature]; example has shape {tuple(examples[0].shape)}."
+            f"A scaling of {scaling.values} needs windows [batch, time, feature]; example has shape "
+            f"{tuple(examples[0].shape)}."
+        )
+    if (plan.horizon > 1 or plan.noise) and task == "classification":
+        raise InputError("Class probabilities have no observation noise and no path. Leave noise and path out.")
+    if plan.horizon > 1 and (len(examples) > 1 or examples[0].dim() != 3 or examples[0].shape[2] != 1):
+        raise InputError(
+            "A path feeds one predicted value back as the next input: it needs a network with the one input "
+            f"[batch, time, 1]; example has shape {', '.join(str(tuple(x.shape)) for x in examples)}."
         )
     if not examples[0].is_floating_point() and (scaling.input_mean, scaling.input_scale) != ((0.0,), (1.0,)):
         raise InputError("Tokens (an integer input) cannot be scaled. Leave scaling's input_mean and input_scale out.")
@@ -190,6 +202,32 @@ def _check(
             )
 
 
+def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:
+    """Values per row that the artifact gives for the network's first output [B, O], which has this shape in BLiTZ.
+
+    0 for an output of another shape, whose intervals cannot be calibrated.
+    """
+    y = next(iter(outputs.values()))
+    width = y.shape[2] if y.ndim == 3 else 0
+    shown = f"[{', '.join(['batch', *map(str, y.shape[2:])])}]"
+    if plan.noise and not width:
+        raise ExportError(f"Observation noise needs an output [batch, values]; the network returns {shown}.")
+    if plan.noise and plan.noise.learned:
+        if width % 2:
+            raise ExportError(
+                "A network that says its own noise returns a prediction and a scale for each value, [batch, "
+                f"2 · values]; this one returns {shown}."
+            )
+        width //= 2
+    if plan.horizon == 1:
+        if plan.noise and not plan.noise.learned and len(plan.noise.scale) not in (1, width):
+            raise ExportError(f"The noise has {len(plan.noise.scale)} scales, but the network predicts {width} values.")
+        return width
+    if width != 1 or len(outputs) > 1:
+        raise ExportError(f"A path needs a network that predicts the next value alone, [batch, 1]; it returns {shown}.")
+    return plan.horizon
+
+
 def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
     """Whether the first output are logits: not already probabilities that sum to 1."""
     y = next(iter(outputs.values()))
@@ -203,7 +241,7 @@ def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
 
 def _check_repeatable(subject: Subject) -> None:
     """A network that draws randomness beside BLiTZ's would be frozen by the export."""
-    twice = subject.reference.given(subject.examples, [0, 0], lambda _draw, _site, n: np.zeros(n))
+    twice = subject.reference.given(subject.examples, [0, 0], lambda _draw, _stream, n: np.zeros(n), observed=False)
     if any(not np.array_equal(one, again) for one, again in twice.values()):
         raise ExportError(
             "The network gives two answers for the same weights: it draws random numbers beside BLiTZ's layers, "

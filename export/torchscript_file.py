@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..runtime.artifact import DIGEST_LENGTH, zip_digest
-from ..runtime.contract import CARD_KEY, Card
+from ..runtime.contract import Card
 from ..runtime.errors import ExportError
+from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
 from .layers import Kernels
@@ -31,13 +30,14 @@ def scripted_kernels() -> Kernels:
         return Kernels(**{field.name: script(getattr(kernels, field.name)) for field in dataclasses.fields(Kernels)})
 
 
-def build(network: nn.Module, inputs: Sequence[Tensor], blame: Blame) -> torch.jit.ScriptModule:
-    """Trace a MonteCarloNetwork made with `scripted_kernels()`; inputs [B ≥ 2, …].
+def build(network: nn.Module, inputs: Sequence[Tensor], noisy: bool, blame: Blame) -> torch.jit.ScriptModule:
+    """Trace a MonteCarloNetwork made with `scripted_kernels()`; inputs [B ≥ 2, …]; `noisy` as for ONNX.
 
     Raises ExportError, naming the module that `blame` is watching, where the forward branches on values.
     """
     draws, seed, levels = torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95])
-    methods = {"forward": (*inputs, draws, seed, levels), "samples": (*inputs, draws, seed)}
+    noise = (torch.tensor(1.0),) if noisy else ()
+    methods = {"forward": (*inputs, draws, seed, levels, *noise), "samples": (*inputs, draws, seed, *noise)}
     branches: list[str] = []
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
@@ -60,15 +60,5 @@ def build(network: nn.Module, inputs: Sequence[Tensor], blame: Blame) -> torch.j
 
 
 def write(module: torch.jit.ScriptModule, card: Card, path: Path) -> None:
-    """Write the module, with its card as an extra file, and the digest over all of it as the archive's comment."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.jit.save(module, path, _extra_files={f"{CARD_KEY}.json": card.to_json()})
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".debug_pkl")}
-    with zipfile.ZipFile(path, "w") as archive:  # without the sources and paths that torch keeps for its tracebacks
-        for name, body in members.items():
-            archive.writestr(name, body)
-        archive.comment = b"0" * DIGEST_LENGTH
-    content = path.read_bytes()
-    path.write_bytes(content[:-DIGEST_LENGTH] + zip_digest(content).encode())
+    """Write the module, with its card as an extra file, and the digest over all of it."""
+    path.write_bytes(saved(module, card))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..runtime.artifact import read
-from ..runtime.contract import Array, Card, Scaling, Site
+from ..runtime.contract import Array, Card, Noise, Scaling, Site
 from ..runtime.engines import open_engine
 from ..runtime.errors import ExportError, InputError
 from ..runtime.typical import typical_inputs
@@ -49,6 +49,12 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
       [rows, features] in place of its weights (Kingma, Salimans & Welling 2015): the law of every single row is exactly
       the same, at a fraction of the cost. What is lost: the rows of a batch no longer have BLiTZ's joint law, so do not
       sum or compare rows draw by draw.
+    - `noise`: a `murho.Noise`, the observation noise that every draw's prediction gets on top, so that an interval is
+      one for the next observation and not for its mean. The network must return [B, O]; or, where the noise has no
+      scale of its own, [B, 2·O], predictions and then scales.
+    - `horizon`: above 1, the artifact goes that many steps: each draw's prediction, with its noise, becomes the next
+      value of its window, the weights staying the same. The network must read windows [B, T, 1] and return [B, 1];
+      samples are then whole paths [S, B, horizon].
     - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
 
     What the card says: `name`, `input_names`, `input_unit`, `output_names` (of a classification, the classes),
@@ -89,14 +95,15 @@ def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | 
         example = typical_inputs(card, 8)
         example = example if len(example) > 1 else example[0]
     local = any(site.sampling == "local" for site in card.sites)
-    plan = Plan(card.scaling, local, outputs=tuple(array.name for array in card.outputs))
+    names = tuple(array.name for array in card.outputs)
+    plan = Plan(card.scaling, local, outputs=names, noise=card.noise, horizon=card.horizon)
     with torch.random.fork_rng(devices=[]):
         return prove(examine(network, example, plan, card.task, "plain"), open_engine(artifact, "cpu"))
 
 
 def _export(
     network: nn.Module,
-    path: str | os.PathLike[str],
+    file: str | os.PathLike[str],
     example: Example,
     format: str,
     *,
@@ -110,24 +117,28 @@ def _export(
     input_unit: str = "",
     output_names: Sequence[str] = (),
     output_unit: str = "",
+    noise: Noise | None = None,
+    horizon: int = 1,
     draws: int = 256,
     levels: Sequence[float] = (0.95,),
     seed: int = 0,
     training: dict[str, Any] | None = None,
 ) -> Card:
-    path = Path(path)
-    if not path.parent.is_dir():
-        raise InputError(f"The folder {path.parent} does not exist. Make it first.")
+    file = Path(file)
+    if not file.parent.is_dir():
+        raise InputError(f"The folder {file.parent} does not exist. Make it first.")
+    if type(horizon) is not int or horizon < 1:
+        raise InputError(f"horizon must be a whole number of steps, at least 1, not {horizon!r}.")
     _check_choice("task", task, TASKS)
     _check_choice("sampling", sampling, ("weights", "local"))
     _check_choice("flipout", flipout, ("refuse", "plain"))
     if isinstance(outputs, str) or len(set(outputs)) < len(outputs):
         raise InputError(f"outputs must be a sequence of different names, not {outputs!r}.")
-    plan = Plan(scaling or Scaling(), sampling == "local", outputs=tuple(outputs))
+    plan = Plan(scaling or Scaling(), sampling == "local", outputs=tuple(outputs), noise=noise, horizon=horizon)
     subject = examine(network, example, plan, task, flipout)
     warn_of_surprises(subject.posteriors.values())
     card = Card(
-        name=name or path.stem,
+        name=name or file.stem,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={
             "murho": version("murho"),
@@ -145,15 +156,17 @@ def _export(
         levels=tuple(levels),
         seed=seed,
         training={**(training or {}), "dropout": "off"} if _has_dropout(network) else training or {},
+        noise=noise,
+        horizon=horizon,
     )
     write = _build(subject, format)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    temporary = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
     try:
         write(card, temporary)
         card = Card(**{**vars(card), "verification": prove(subject, open_engine(read(temporary), "cpu"))})
         write(card, temporary)
         read(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
     return card
@@ -173,10 +186,11 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     try:
         if format == "onnx":
             with blame:
-                model = onnx_file.build(network, inputs, subject.names, subject.sequences, subject.plan.outputs)
+                noisy = subject.plan.noise is not None
+                model = onnx_file.build(network, inputs, subject.names, subject.sequences, subject.plan.outputs, noisy)
             return lambda card, path: onnx_file.write(model, card, path)
         with blame:
-            module = torchscript_file.build(network, inputs, blame)
+            module = torchscript_file.build(network, inputs, subject.plan.noise is not None, blame)
         return lambda card, path: torchscript_file.write(module, card, path)
     except ExportError:
         raise

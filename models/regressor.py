@@ -7,7 +7,7 @@ import torch
 from blitz.utils import variational_estimator
 from torch import nn
 
-from ._parts import check_sizes, checked_beliefs, checked_sizes, dense
+from ._parts import check, check_sizes, checked_beliefs, checked_sizes, dense
 
 
 @variational_estimator
@@ -18,7 +18,8 @@ class Regressor(nn.Module):
     `torch.manual_seed` before it to fix the initial weights.
 
     `features`: values per row. `hidden`: sizes of the hidden layers, none for a linear model. `outputs`: values that
-    are predicted. `prior_pi`, `prior_sigma_1`, `prior_sigma_2`: the prior of every weight,
+    are predicted. With `learned_noise` there are as many again, scales of the observation noise, see `murho.Noise`.
+    `prior_pi`, `prior_sigma_1`, `prior_sigma_2`: the prior of every weight,
     prior_pi · N(0, prior_sigma_1²) + (1 - prior_pi) · N(0, prior_sigma_2²) (Blundell et al. 2015, equation 7).
     `posterior_rho_init`: where ρ starts; σ = softplus(ρ), so -4 means σ of about 0.02.
 
@@ -40,6 +41,7 @@ class Regressor(nn.Module):
         features: int,
         hidden: Sequence[int] = (50,),
         outputs: int = 1,
+        learned_noise: bool = False,
         prior_sigma_1: float = 1.0,
         prior_pi: float = 1.0,
         posterior_rho_init: float = -4.0,
@@ -49,8 +51,10 @@ class Regressor(nn.Module):
         check_sizes(features=features, outputs=outputs)
         hidden = checked_sizes("hidden", hidden)
         beliefs = checked_beliefs(prior_sigma_1, prior_pi, posterior_rho_init, prior_sigma_2)
-        self.config: dict[str, Any] = {"features": features, "hidden": hidden, "outputs": outputs, **beliefs}
-        self.layers = dense((features, *hidden, outputs), beliefs)
+        check(type(learned_noise) is bool, "learned_noise", "True or False", learned_noise)
+        sizes = {"features": features, "hidden": hidden, "outputs": outputs, "learned_noise": learned_noise}
+        self.config: dict[str, Any] = {**sizes, **beliefs}
+        self.layers = dense((features, *hidden, 2 * outputs if learned_noise else outputs), beliefs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         prediction: torch.Tensor = self.layers(x)

@@ -1,10 +1,11 @@
-from .contract import Card, Scaling
+from .contract import Calibration, Card, Noise, Scaling
 from .errors import ArtifactError, ExportError, InputError, MissingExtra, MurhoError
 from .intervals import Intervals
 from .model import Model, load
 
 __all__ = [
     "ArtifactError",
+    "Calibration",
     "Card",
     "ExportError",
     "InputError",
@@ -12,6 +13,7 @@ __all__ = [
     "MissingExtra",
     "Model",
     "MurhoError",
+    "Noise",
     "Scaling",
     "load",
 ]

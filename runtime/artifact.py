@@ -1,9 +1,11 @@
-"""Read an artifact's card and check that nothing changed since its export, without torch, onnx or ONNX Runtime.
+"""Read an artifact's card and check that nothing changed since it was written; put card and digest into a file.
 
-An ONNX file is a protobuf message. Its fields are walked at the top level only, which takes a few lines: the card is
-one of the metadata entries, and the digest covers every field but its own entry. A TorchScript file is a zip archive.
+An ONNX file is a protobuf message. Walking its fields takes a few lines, so that reading one needs neither onnx nor
+ONNX Runtime: the card is one of the metadata entries, and the digest covers every field but its own entry. A
+TorchScript file is a zip archive.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -12,12 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .contract import CARD_KEY, DIGEST_KEY, Card
-from .errors import ArtifactError
+import numpy as np
+from numpy.typing import NDArray
 
-_METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1, value = 2), onnx.proto
+from .contract import CARD_KEY, DIGEST_KEY, Card
+from .errors import ArtifactError, InputError
+
+# Numbers of fields in onnx.proto.
+_METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1, value = 2)
+_GRAPH, _INITIALIZER, _TENSOR_NAME, _TENSOR_RAW_DATA = 7, 5, 8, 9
 _ZIP_MAGIC = b"PK\x03\x04"
 DIGEST_LENGTH = 64
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,92 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     return Artifact(path, "torchscript" if zipped else "onnx", card, content)
 
 
-def onnx_digest(content: bytes) -> str:
-    """SHA-256 (hex) over every top-level field of an ONNX file but the digest's own entry."""
-    return _scan_onnx(content)[1]
+def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
+    """Write the artifact: the whole file or nothing. Raises InputError where that fails, or for a wrong suffix."""
+    suffix = SUFFIXES[artifact.format]
+    if Path(path).suffix != suffix:
+        raise InputError(
+            f"This artifact is {artifact.format}, so its name must end in {suffix}, not {Path(path).name}."
+        )
+    write_file(path, artifact.content)
+
+
+def write_file(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file whole or not at all. Raises InputError where that fails."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose a writable place.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def sealed_onnx(content: bytes, card: Card) -> bytes:
+    """An ONNX file with this card, in place of any it had, and the digest."""
+    view = memoryview(content)
+    kept = [view[start:end] for number, start, _, end in _fields(view) if number != _METADATA]
+    content = b"".join((*kept, _metadata(CARD_KEY, card.to_json())))
+    return content + _metadata(DIGEST_KEY, _scan_onnx(content)[1])
+
+
+def sealed_zip(content: bytes) -> bytes:
+    """A TorchScript file, which has its card, without torch's notes of sources and paths, and with the digest."""
+    sealed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(sealed, "w") as target:
+        for name in source.namelist():
+            if not name.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(name), source.read(name))
+        target.comment = b"0" * DIGEST_LENGTH
+    content = sealed.getvalue()
+    return content[:-DIGEST_LENGTH] + zip_digest(content).encode()
+
+
+def with_onnx_tensors(content: bytes, tensors: dict[str, NDArray[np.float32]]) -> bytes:
+    """An ONNX file with other values in the named initializers, which keep their shapes."""
+    changed = bytearray(content)
+    missing = set(tensors)
+    for start, end in _bodies(content, 0, len(content), _GRAPH):
+        for first, last in _bodies(content, start, end, _INITIALIZER):
+            name = next((content[a:b].decode() for a, b in _bodies(content, first, last, _TENSOR_NAME)), "")
+            if name in missing:
+                ((a, b),) = _bodies(content, first, last, _TENSOR_RAW_DATA)
+                raw = tensors[name].astype("<f4").tobytes()
+                if len(raw) != b - a:
+                    raise ValueError(f"{name} holds {b - a} bytes, not {len(raw)}")
+                changed[a:b] = raw
+                missing.remove(name)
+    if missing:
+        raise ValueError(f"no initializer {', '.join(missing)}")
+    return bytes(changed)
+
+
+def _metadata(key: str, value: str) -> bytes:
+    """The field of one metadata entry."""
+    pair = b"".join(_length_delimited(number, text.encode()) for number, text in ((1, key), (2, value)))
+    return _length_delimited(_METADATA, pair)
+
+
+def _length_delimited(number: int, body: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _as_varint(len(body)) + body
+
+
+def _as_varint(value: int) -> bytes:
+    digits = bytearray()
+    while value >= 0x80:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*digits, value])
+
+
+def _bodies(content: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
+    """Start and end of the bodies of all fields with one number, in the message content[start:end]."""
+    for number, _, body, stop in _fields(memoryview(content)[start:end]):
+        if number == wanted:
+            yield start + body, start + stop
 
 
 def zip_digest(content: bytes) -> str:

@@ -8,12 +8,21 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ArtifactError
+from .errors import ArtifactError, InputError
 
-SCHEMA = 2
+SCHEMA = 3
 GENERATOR = "pcg4d-boxmuller-1"
 FIXED_INPUTS = ("draws", "seed", "levels")
 """What every artifact takes after the network's own inputs."""
+NOISE_INPUT = "noise"
+"""What an artifact with observation noise takes after those: 1 to add the noise, 0 to leave it out."""
+NOISE_STREAM = 2**31
+"""The generator's stream of the observation noise; a site's stream is its number."""
+VALUES = ("levels", "differences", "returns")
+DISTRIBUTIONS = ("gaussian", "student-t")
+SMALLEST_SCALE = 1e-3
+CALIBRATION_SLOTS = 16
+"""Levels that an artifact can hold factors for."""
 OUTPUTS = ("samples", "mean", "std", "lower", "upper")
 """What every artifact returns for the network's first output; a further output NAME has "NAME.samples" and so on."""
 CARD_KEY = "murho"
@@ -28,16 +37,69 @@ class Scaling:
     The network sees (x - input_mean) / input_scale along the last axis of `x`, and its output y becomes
     y * output_scale + output_mean along the last axis of y. A single value applies to every feature.
 
-    With `relative`, values are taken relative to the window's last row, which lets a network follow a series that
-    drifts out of the range it was trained on: the network sees (x - x[:, -1:] - input_mean) / input_scale, and
-    x[:, -1, :1], the last value of the first feature, is added to its output.
+    `values` says what is standardised. Windows x [B, T, F] may be taken from their last row x[:, -1], which lets a
+    network follow a series that drifts out of the range it was trained on; `last` is that row's first feature:
+
+    - "levels": the values as they are;
+    - "differences": the network sees x - x[:, -1:], and `last` is added to its output;
+    - "returns": it sees x / x[:, -1:] - 1, and its output y becomes last * (1 + y).
     """
 
     input_mean: tuple[float, ...] = (0.0,)
     input_scale: tuple[float, ...] = (1.0,)
     output_mean: tuple[float, ...] = (0.0,)
     output_scale: tuple[float, ...] = (1.0,)
-    relative: bool = False
+    values: str = "levels"
+
+    def __post_init__(self) -> None:
+        if self.values not in VALUES:
+            raise InputError(f"values must be one of {', '.join(map(repr, VALUES))}, not {self.values!r}.")
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Observation noise, which every draw's prediction gets on top: scale ⊙ ε, in the network's units.
+
+    With a `scale` for each output the noise is constant. Without one the network says it: of its 2·O outputs per row
+    the first O are predictions, the others r give scale = softplus(r) + 0.001.
+    """
+
+    distribution: str = "gaussian"
+    """Of ε: "gaussian", or "student-t"."""
+    degrees: int = 0
+    """Degrees of freedom of a Student-t distribution, at least 3, so that its variance exists; 0 for a Gaussian."""
+    scale: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.distribution not in DISTRIBUTIONS:
+            raise InputError(
+                f"distribution must be one of {', '.join(map(repr, DISTRIBUTIONS))}, not {self.distribution!r}."
+            )
+        student = self.distribution == "student-t"
+        if type(self.degrees) is not int or (self.degrees < 3 if student else self.degrees != 0):
+            expected = "a whole number of at least 3" if student else "0 for a Gaussian"
+            raise InputError(f"degrees must be {expected}, not {self.degrees!r}.")
+        if not all(0 <= scale < float("inf") for scale in self.scale):
+            raise InputError(f"scale must be finite numbers of at least 0, not {self.scale}.")
+
+    @property
+    def learned(self) -> bool:
+        return not self.scale
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """By how much the two sides of each interval are stretched, from its median outwards (split conformal)."""
+
+    levels: tuple[float, ...]
+    """Calibrated levels, ascending."""
+    factors: tuple[tuple[float, ...], ...]
+    """[levels][outputs]."""
+    rows: int
+    """Rows of the calibration data."""
+    half_life: float | None = None
+    """Rows after which a row's weight has halved, newer rows counting more; None for equal weights."""
+    data_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +162,11 @@ class Card:
     seed: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
-    calibration: dict[str, Any] = field(default_factory=dict)
+    noise: Noise | None = None
+    """Observation noise in the samples, or None where they show the network's predictions alone."""
+    horizon: int = 1
+    """Steps that the artifact goes by feeding each draw's prediction back, the last axis of its output; 1 for none."""
+    calibration: Calibration | None = None
     generator: str = GENERATOR
     schema: int = SCHEMA
 
@@ -139,6 +205,8 @@ class Card:
             data["scaling"] = _scaling(data["scaling"])
             data["sites"] = tuple(_site(site) for site in data["sites"])
             data["levels"] = tuple(data["levels"])
+            data["noise"] = data["noise"] and Noise(**{**data["noise"], "scale": tuple(data["noise"]["scale"])})
+            data["calibration"] = data["calibration"] and _calibration(data["calibration"])
             card = cls(**data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(
@@ -157,8 +225,13 @@ def _array(data: dict[str, Any]) -> Array:
 
 
 def _scaling(data: dict[str, Any]) -> Scaling:
-    relative = bool(data.pop("relative", False))
-    return Scaling(**{key: tuple(value) for key, value in data.items()}, relative=relative)
+    values = data.pop("values")
+    return Scaling(**{key: tuple(value) for key, value in data.items()}, values=values)
+
+
+def _calibration(data: dict[str, Any]) -> Calibration:
+    factors = tuple(tuple(row) for row in data["factors"])
+    return Calibration(**{**data, "levels": tuple(data["levels"]), "factors": factors})
 
 
 def _site(data: dict[str, Any]) -> Site:

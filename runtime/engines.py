@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from . import torchscript
 from .artifact import Artifact
-from .contract import OUTPUTS
+from .contract import NOISE_INPUT, OUTPUTS
 from .errors import ArtifactError, InputError, MissingExtra
 
 Samples = NDArray[np.float32]
@@ -25,8 +26,11 @@ class Engine(Protocol):
     def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
-        """Samples [S, B, …] of draws [S], one array for each output of the card, for validated inputs [B, …]."""
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
+        """Samples [S, B, …] of draws [S], one array for each output of the card, for validated inputs [B, …].
+
+        `observed`: with observation noise, where the artifact has any.
+        """
 
 
 def open_engine(artifact: Artifact, device: str) -> Engine:
@@ -62,12 +66,15 @@ class OnnxEngine:
         further = artifact.card.outputs[1:]
         self._fetches = [OUTPUTS[0], *(f"{array.name}.{OUTPUTS[0]}" for array in further)]
         self._levels = np.array([0.5], dtype=np.float32)
+        self._noisy = artifact.card.noise is not None
 
     def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho")
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
         feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
+        if self._noisy:
+            feeds[NOISE_INPUT] = np.array(observed, dtype=np.float32)
         return tuple(self._session.run(self._fetches, feeds | dict(zip(self._names, inputs, strict=True))))
 
 
@@ -75,9 +82,6 @@ class TorchScriptEngine:
     name = "torchscript"
 
     def __init__(self, artifact: Artifact, device: str) -> None:
-        import io
-        import warnings
-
         try:
             import torch
         except ImportError:
@@ -85,6 +89,7 @@ class TorchScriptEngine:
                 f'{artifact.path} is a TorchScript artifact and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
+        self._noisy = artifact.card.noise is not None
         try:
             self._device = torch.device(device)
         except RuntimeError:
@@ -95,11 +100,7 @@ class TorchScriptEngine:
                 'none. Use device="cpu".'
             )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
-                self._module = torch.jit.load(  # type: ignore[no-untyped-call]
-                    io.BytesIO(artifact.content), map_location=self._device
-                )
+            self._module = torchscript.loaded(artifact.content, self._device)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
             raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
 
@@ -122,12 +123,14 @@ class TorchScriptEngine:
         torch.set_num_threads(before)
         return pool
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int) -> tuple[Samples, ...]:
+    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
         torch = self._torch
+        noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
         with torch.inference_mode():
             result = self._module.samples(
                 *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
+                *noise,
             )
         results = result if isinstance(result, tuple) else (result,)
         return tuple(samples.cpu().numpy() for samples in results)

@@ -36,6 +36,10 @@ class Intervals:
     seed: int
     names: tuple[str, ...] = ()
     """Names along the last axis (steps of a horizon, classes), or empty."""
+    epistemic: Floats | None = None
+    """Part of the variance std² [B, …] that comes from the weights being unsure; None unless asked for (`parts`)."""
+    aleatoric: Floats | None = None
+    """Part of the variance [B, …] that comes from observation noise; None unless asked for."""
 
     def coverage(self, truth: ArrayLike) -> Any:
         """Share of the true values [B, …] that lie inside, ends included: a float, or [K] for K levels."""
@@ -109,38 +113,59 @@ def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
+class Quantiles:
+    """The order of samples [S, B, …]: sorted once, for every level."""
+
+    def __init__(self, samples: Floats) -> None:
+        # Sorting [.., S] rows is several times faster than columns.
+        self._ordered = np.sort(np.moveaxis(samples, 0, -1), axis=-1)
+
+    def ends(self, levels: NDArray[np.float64]) -> tuple[Floats, Floats]:
+        """Ends [K, B, …] of central intervals: the quantiles (1 ∓ level) / 2."""
+        return self._at((1 - levels) / 2), self._at((1 + levels) / 2)
+
+    def median(self) -> Floats:
+        """[B, …]."""
+        median: Floats = self._at(np.array([0.5]))[0]
+        return median
+
+    def _at(self, tail: NDArray[np.float64]) -> Floats:
+        """With linear interpolation, as numpy.quantile."""
+        last = self._ordered.shape[-1] - 1
+        position = tail * last
+        below = np.floor(position).astype(np.int64)
+        share = (position - below).astype(np.float32)
+        low, high = self._ordered[..., below], self._ordered[..., np.minimum(below + 1, last)]
+        return np.ascontiguousarray(np.moveaxis(low + share * (high - low), -1, 0))
+
+
+def moments(samples: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and variance (with S - 1) [B, …] of samples [S, B, …]."""
+    mean = samples.mean(axis=0, dtype=np.float64)
+    variance = np.zeros_like(mean)
+    for start in range(0, len(samples), 4096):  # in pieces: float64 copies of all samples would double the memory
+        variance += np.square(samples[start : start + 4096] - mean).sum(axis=0)
+    return mean, variance / (len(samples) - 1)
+
+
 def summarise(
     samples: Floats,
     level: float | tuple[float, ...],
     draws: NDArray[np.int64],
     seed: int,
     names: tuple[str, ...] = (),
+    ends: tuple[Floats, Floats] | None = None,
 ) -> Intervals:
     """The statistics of samples [S, B, …], as the artifact's own outputs define them.
 
-    Interval ends are the sample quantiles (1 ∓ level) / 2 with linear interpolation, as numpy.quantile.
+    `ends` [K, B, …] are the intervals', where they are not the samples' own quantiles.
     """
-    levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
-    last = len(samples) - 1
-    # Sorting [.., S] rows is several times faster than columns, and sorting once serves every level.
-    ordered = np.sort(np.moveaxis(samples, 0, -1), axis=-1)
-
-    def quantile(tail: NDArray[np.float64]) -> Floats:
-        position = tail * last
-        below = np.floor(position).astype(np.int64)
-        share = (position - below).astype(np.float32)
-        low, high = ordered[..., below], ordered[..., np.minimum(below + 1, last)]
-        return np.ascontiguousarray(np.moveaxis(low + share * (high - low), -1, 0))
-
-    lower, upper = quantile((1 - levels) / 2), quantile((1 + levels) / 2)
-    mean = samples.mean(axis=0, dtype=np.float64)
-    variance = np.zeros_like(mean)
-    for start in range(0, len(samples), 4096):  # in pieces: float64 copies of all samples would double the memory
-        variance += np.square(samples[start : start + 4096] - mean).sum(axis=0)
+    lower, upper = ends or Quantiles(samples).ends(np.atleast_1d(np.asarray(level, dtype=np.float64)))
+    mean, variance = moments(samples)
     single = not isinstance(level, tuple)
     return Intervals(
         mean=mean.astype(np.float32),
-        std=np.sqrt(variance / last).astype(np.float32),
+        std=np.sqrt(variance).astype(np.float32),
         lower=lower[0] if single else lower,
         upper=upper[0] if single else upper,
         samples=samples,

@@ -1,30 +1,47 @@
 """Load an artifact and predict with it: the door that users come in by."""
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import planner
-from .artifact import read
-from .contract import MAX_DRAWS, Array, Card
+from . import conformal, online, planner
+from .artifact import Artifact, read, write, write_file
+from .calibrated import with_calibration
+from .contract import Calibration, Card
 from .engines import Engine, open_engine
-from .errors import InputError
-from .intervals import Intervals, summarise
+from .errors import ArtifactError, InputError
+from .inputs import (
+    Arrays,
+    Draws,
+    Input,
+    Level,
+    as_draws,
+    as_inputs,
+    as_level,
+    as_levels,
+    as_news,
+    as_seed,
+    as_truth,
+    check_can_be_calibrated,
+    check_memory,
+    check_unseen,
+    described,
+    from_frame,
+)
+from .intervals import Intervals, Quantiles, moments, summarise
+from .online import Forecast, OnlineState
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Arrays = tuple[NDArray[Any], ...]
-Input = ArrayLike | Mapping[str, ArrayLike] | tuple[ArrayLike, ...]
-Draws = int | ArrayLike | None
-Level = float | Sequence[float] | None
-
-MAX_SAMPLE_BYTES = 2**31
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> "Model":
@@ -39,35 +56,66 @@ def load(path: str | os.PathLike[str], device: str = "cpu", threads: int | None 
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
     artifact = read(path)
-    return Model(artifact.card, open_engine(artifact, device), threads or planner.cores())
+    return Model(artifact, open_engine(artifact, device), threads or planner.cores())
 
 
 class Model:
-    """A loaded artifact. Safe to call from several threads."""
+    """A loaded artifact. Safe to call from several threads; where they `observe`, let one thread do both."""
 
     card: Card
     """What the artifact says of itself."""
     engine: str
     """What evaluates it: "onnxruntime" or "torchscript"."""
 
-    def __init__(self, card: Card, engine: Engine, threads: int) -> None:
-        self.card = card
+    def __init__(self, artifact: Artifact, engine: Engine, threads: int) -> None:
+        self.card = artifact.card
+        self._path = artifact.path  # its content is not kept: the engine has its own form of it
+        self._calibrated: Artifact | None = None
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
+        self._online: OnlineState | None = None
+        self._latest: NDArray[np.float32] | None = None
+        self._lock = Lock()
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{part.name} [{_described(part).replace(' = ', '=')}]" for part in self.card.inputs)
+        inputs = ", ".join(f"{part.name} [{described(part).replace(' = ', '=')}]" for part in self.card.inputs)
         return f"<murho.Model {self.card.name!r}: {inputs}, {len(self.card.sites)} sites, {self.engine}>"
 
     @overload
     def predict(
-        self, x: "pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
+        self,
+        x: "pd.DataFrame",
+        draws: Draws = None,
+        level: Level = None,
+        seed: int | None = None,
+        *,
+        noise: bool = True,
+        calibrated: bool = True,
+        parts: bool = False,
     ) -> "pd.DataFrame": ...
     @overload
-    def predict(self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None) -> Intervals: ...
     def predict(
-        self, x: "Input | pd.DataFrame", draws: Draws = None, level: Level = None, seed: int | None = None
+        self,
+        x: Input,
+        draws: Draws = None,
+        level: Level = None,
+        seed: int | None = None,
+        *,
+        noise: bool = True,
+        calibrated: bool = True,
+        parts: bool = False,
+    ) -> Intervals: ...
+    def predict(
+        self,
+        x: "Input | pd.DataFrame",
+        draws: Draws = None,
+        level: Level = None,
+        seed: int | None = None,
+        *,
+        noise: bool = True,
+        calibrated: bool = True,
+        parts: bool = False,
     ) -> "Intervals | pd.DataFrame":
         """Prediction intervals for a batch.
 
@@ -77,33 +125,41 @@ class Model:
         array of their names: draw 17 under seed 0 is the same network today, tomorrow and on every machine. `level` is
         the nominal coverage of the central interval, or several. What is not given comes from the card.
 
+        The interval is one for the next observation, where the artifact has observation noise, calibrated where it was
+        calibrated, and adapted to what `observe` was told. `calibrated=False` leaves out the last two, `noise=False`
+        all three: the interval then shows how unsure the weights are of the mean. `parts=True` also splits the variance
+        into what the weights and what the noise bring, for a second evaluation of every draw.
+
         A DataFrame `x` gives a DataFrame. Its columns are the features by name; where the network reads windows of a
         sequence, every run of that many rows is a window, and the answer's index is the window's last row.
 
-        Raises InputError for an argument of the wrong shape, type or value.
+        Raises InputError for an argument of the wrong shape, type or value, and for a level above the calibrated ones.
         """
-        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
+        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
         if type(x).__module__.partition(".")[0] == "pandas":
-            batch, index = self._from_frame(x)
-            return self._summarise((batch,), names, nominal, key)[0].to_frame(index)
-        return self._summarise(self._inputs(x), names, nominal, key)[0]
+            inputs, index = from_frame(self.card, x)
+            return self._first(inputs, names, nominal, key, noise, calibrated, parts).to_frame(index)
+        return self._first(as_inputs(self.card, x), names, nominal, key, noise, calibrated, parts)
 
     def predict_all(
         self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None
     ) -> dict[str, Intervals]:
         """The intervals of every output by its name; the same draws give all of them. Arguments as for `predict`."""
-        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
-        intervals = self._summarise(self._inputs(x), names, nominal, key)
+        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+        first, *others = self._samples(as_inputs(self.card, x), names, key)
+        intervals = [self._adapted(first, nominal, names, key)]
+        for samples, array in zip(others, self.card.outputs[1:], strict=True):
+            intervals.append(summarise(samples, nominal, names, key, array.names))
         return {array.name: part for array, part in zip(self.card.outputs, intervals, strict=True)}
 
     def samples(
-        self, x: Input, draws: Draws = None, seed: int | None = None, chunk: int | None = None
+        self, x: Input, draws: Draws = None, seed: int | None = None, chunk: int | None = None, *, noise: bool = True
     ) -> NDArray[np.float32]:
         """Samples [S, B, …] alone. `chunk` (a multiple of 16) overrides the planner: another time, the same answer."""
-        names, key = self._draws(draws), self._seed(seed)
+        names, key = as_draws(self.card, draws), as_seed(self.card, seed)
         if chunk is not None and (chunk < 1 or chunk % planner.VECTOR):
             raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {chunk}.")
-        return self._samples(self._inputs(x), names, key, chunk)[0]
+        return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
 
     def forecast(
         self,
@@ -116,9 +172,10 @@ class Model:
         """Intervals [B, steps] for the next `steps` values of a series, from its last window x [B, T, 1].
 
         As in the BLiTZ tutorial, each step's mean is fed back as the next observation. The interval of a later step
-        therefore knows nothing of the steps before it being unsure: it shows the network's doubt about one step.
+        therefore knows nothing of the steps before it being unsure: it shows the weights' doubt about one step, without
+        observation noise and calibration. For honest intervals export with `horizon`, or a network of several steps.
         """
-        window = self._inputs(x)[0]
+        window = as_inputs(self.card, x)[0]
         if len(self.card.inputs) > 1 or window.ndim != 3 or window.shape[2] != 1 or self.card.output.shape[1:] != (1,):
             raise InputError(
                 "forecast feeds one predicted value back as the next input: it needs x [batch, time, 1] and an output "
@@ -127,167 +184,182 @@ class Model:
             )
         if not isinstance(steps, int) or steps < 1:
             raise InputError(f"steps must be a whole number of at least 1, not {steps!r}.")
-        names, nominal, key = self._draws(draws), self._levels(level), self._seed(seed)
+        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
         path = []
         for _ in range(steps):
-            samples = self._samples((window,), names, key)[0]
+            samples = self._samples((window,), names, key, noise=False)[0]
             path.append(samples)
             mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
             window = np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1)
         return summarise(np.concatenate(path, axis=2), nominal, names, key)
 
-    def _summarise(
-        self, inputs: Arrays, draws: NDArray[np.int64], level: float | tuple[float, ...], seed: int
-    ) -> list[Intervals]:
-        outputs = zip(self._samples(inputs, draws, seed), self.card.outputs, strict=True)
-        return [summarise(samples, level, draws, seed, array.names) for samples, array in outputs]
+    def calibrate(
+        self,
+        x: Input,
+        y: ArrayLike,
+        levels: Sequence[float] | None = None,
+        half_life: float | None = None,
+        draws: Draws = None,
+        seed: int | None = None,
+    ) -> Calibration:
+        """Stretch the intervals of every level and output so that they cover what they say, on data like this.
+
+        `x` [n, …] as for `predict`, and the truth `y` [n, O] that came of it, oldest first, neither seen in training:
+        split conformal calibration, see `murho.runtime.conformal`. `levels` are up to 16, by default
+        50 … 99 % as far as the rows suffice, and those of the card. With `half_life`, in rows, recent rows count more,
+        for a world that drifts. From then on `predict` gives calibrated intervals; `save` writes them into the
+        artifact, for every host. What `observe` has learnt starts anew.
+
+        Raises InputError for data of the wrong shape, with NaN, too short for a level, or seen in training.
+        """
+        inputs, names, key = as_inputs(self.card, x), as_draws(self.card, draws), as_seed(self.card, seed)
+        truth = as_truth(self.card, y, len(inputs[0]))
+        check_unseen(self.card, inputs[0])
+        nominal = as_levels(self.card, levels, len(truth), half_life)
+        quantiles = Quantiles(self._samples(inputs, names, key)[0])
+        ends = quantiles.ends(np.asarray(nominal))
+        calibration = conformal.fit(quantiles.median(), *ends, truth, nominal, half_life)
+        self._calibrated = with_calibration(self._as_written(), calibration)
+        self.card = self._calibrated.card
+        self._online = self._latest = None
+        return calibration
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the artifact as it is now, calibration included: the whole file or nothing.
+
+        Raises InputError where it cannot be written, or the suffix is another format's.
+        """
+        write(self._calibrated or self._as_written(), path)
+
+    def observe(self, y: ArrayLike) -> None:
+        """Tell the truth about the latest prediction, so that the next interval is as wide as it must be.
+
+        Of a forecast, `y` [B] holds the next value of each of the B series that were predicted: it settles the first
+        step of the latest prediction, the second one of the prediction before, and so on, so predict before each call.
+        Of a regression, `y` [B, O] is the truth of the rows that were predicted last. NaN stands for what nobody knows.
+        See `murho.runtime.online` for what is learnt from it. Predictions with noise=False or calibrated=False do not
+        count.
+
+        Raises InputError where nothing was predicted yet, or `y` has another shape.
+        """
+        with self._lock:
+            if self._online is None:
+                self._online = self._fresh()
+            state, latest = self._online, self._latest
+            if latest is not None:
+                state = online.with_forecast(state, self._remembered(latest, state.levels))
+            if not state.pending:
+                raise InputError("Nothing was predicted yet whose truth could be told. Call predict first.")
+            self._online, self._latest = online.told(state, as_news(self.card, y, len(state.pending[-1].median))), None
+
+    def save_state(self, path: str | os.PathLike[str]) -> None:
+        """Write what `observe` has learnt as JSON: the whole file or nothing. Raises InputError where it cannot."""
+        state = self._online or self._fresh()
+        write_file(path, online.to_json(state, self._identity()).encode())
+
+    def load_state(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a state that `save_state` wrote.
+
+        Raises ArtifactError for a missing or damaged file, and for the state of another artifact or calibration.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"Cannot read the state {path}: {error}.") from None
+        with self._lock:
+            self._online, self._latest = online.from_json(text, self._identity()), None
+
+    def _as_written(self) -> Artifact:
+        artifact = read(self._path)
+        if artifact.card.posterior_sha256 != self.card.posterior_sha256:
+            raise ArtifactError(f"{self._path} has become another network since it was loaded. Load it again.")
+        return artifact
+
+    def _identity(self) -> str:
+        """What a state belongs to: the posterior, and the calibration that its scores are taken against."""
+        return hashlib.sha256(f"{self.card.posterior_sha256} {self.card.calibration}".encode()).hexdigest()
+
+    def _fresh(self) -> OnlineState:
+        check_can_be_calibrated(self.card)
+        levels = self.card.calibration.levels if self.card.calibration else sorted(self.card.levels)
+        outputs = self.card.output.shape[1]
+        assert outputs is not None
+        return online.initial(levels, outputs)
+
+    def _remembered(self, samples: NDArray[np.float32], levels: tuple[float, ...]) -> Forecast:
+        """A prediction as it was before it was adapted to what was observed."""
+        quantiles = Quantiles(samples)
+        ends = quantiles.ends(np.asarray(levels))
+        if self.card.calibration is not None:
+            factors = conformal.factors_at(self.card.calibration, np.array(levels, np.float32))
+            ends = conformal.stretch(quantiles.median(), *ends, factors)
+        lower, upper = ends
+        return Forecast(quantiles.median().astype(np.float64), lower.astype(np.float64), upper.astype(np.float64))
+
+    def _first(
+        self,
+        inputs: Arrays,
+        draws: NDArray[np.int64],
+        level: float | tuple[float, ...],
+        seed: int,
+        noise: bool,
+        calibrated: bool,
+        parts: bool,
+    ) -> Intervals:
+        samples = self._samples(inputs, draws, seed, noise)[0]
+        if noise and calibrated:
+            answer = self._adapted(samples, level, draws, seed)
+        else:
+            answer = summarise(samples, level, draws, seed, self.card.output.names)
+        if not parts:
+            return answer
+        total = moments(samples)[1]
+        noisy = noise and self.card.noise is not None
+        epistemic = moments(self._samples(inputs, draws, seed, noise=False)[0])[1] if noisy else total
+        return replace(
+            answer,
+            epistemic=epistemic.astype(np.float32),
+            aleatoric=np.maximum(total - epistemic, 0).astype(np.float32),
+        )
+
+    def _adapted(
+        self, samples: NDArray[np.float32], level: float | tuple[float, ...], draws: NDArray[np.int64], seed: int
+    ) -> Intervals:
+        """Intervals of the first output, calibrated, and adapted to what was observed."""
+        self._latest = samples  # what `observe` will be told of
+        quantiles = Quantiles(samples)
+        levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
+        ends = quantiles.ends(levels)
+        factors = None
+        if (calibration := self.card.calibration) is not None:
+            if levels.max() > calibration.levels[-1]:
+                raise InputError(
+                    f"The artifact is calibrated up to level {calibration.levels[-1]:g}; {levels.max():g} was asked "
+                    "for. Calibrate it for that level too, or pass calibrated=False."
+                )
+            factors = conformal.factors_at(calibration, levels.astype(np.float32))
+        if (state := self._online) is not None:
+            adapted = state.factors(levels).astype(np.float32)
+            factors = adapted if factors is None else factors * adapted
+        if factors is not None:
+            ends = conformal.stretch(quantiles.median(), *ends, factors)
+        return summarise(samples, level, draws, seed, self.card.output.names, ends)
 
     def _samples(
-        self, inputs: Arrays, draws: NDArray[np.int64], seed: int, chunk: int | None = None
+        self,
+        inputs: Arrays,
+        draws: NDArray[np.int64],
+        seed: int,
+        noise: bool = True,
+        chunk: int | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
         rows = len(inputs[0])
-        self._check_memory(rows, len(draws))
+        check_memory(self.card, rows, len(draws))
         if chunk is None:
             steps = inputs[0].shape[1] if inputs[0].ndim == 3 else 1
             chunk = planner.chunk_size(len(draws), planner.bytes_per_draw(self.card, rows, steps), self._threads)
-        return planner.run(lambda part: self._engine.samples(inputs, part, seed), draws, chunk, self._pool)
+        return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, self._pool)
 
     @cached_property
     def _pool(self) -> Executor | None:
         return self._engine.pool(self._threads) if self._threads > 1 else None
-
-    def _check_memory(self, rows: int, draws: int) -> None:
-        sizes = (np.prod([size or 1 for size in array.shape[1:]], dtype=np.int64) for array in self.card.outputs)
-        total = 4 * draws * rows * int(sum(sizes))
-        if total > MAX_SAMPLE_BYTES:
-            raise InputError(
-                f"{draws} draws of {rows} rows make {total / 2**30:.1f} GiB of samples; at most "
-                f"{MAX_SAMPLE_BYTES / 2**30:.0f} GiB are returned from one call. Ask for fewer draws or fewer rows."
-            )
-
-    def _inputs(self, x: Input) -> Arrays:
-        expected = self.card.inputs
-        if isinstance(x, Mapping):
-            names = [array.name for array in expected]
-            if set(x) != set(names):
-                raise InputError(f"x must have the inputs {', '.join(names)}, but has {', '.join(map(str, x))}.")
-            parts: Sequence[Any] = [x[name] for name in names]
-        elif len(expected) == 1:
-            parts = [x]
-        elif isinstance(x, tuple) and len(x) == len(expected):
-            parts = x
-        else:
-            raise InputError(
-                f"This network has {len(expected)} inputs: pass a dict or tuple of "
-                f"{', '.join(f'{array.name} [{_described(array)}]' for array in expected)}."
-            )
-        arrays = tuple(_checked(part, array) for part, array in zip(parts, expected, strict=True))
-        if len({len(array) for array in arrays}) > 1:
-            raise InputError(f"Every input needs the same number of rows, but they have {[len(a) for a in arrays]}.")
-        return arrays
-
-    def _from_frame(self, frame: Any) -> tuple[NDArray[Any], Any]:
-        if len(self.card.inputs) > 1:
-            raise InputError("A DataFrame serves one input, but this network has several: pass a dict of arrays.")
-        names = list(self.card.input.names)
-        missing = [name for name in names if name not in frame.columns]
-        if missing:
-            raise InputError(
-                f"The DataFrame lacks the column(s) {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}."
-            )
-        values = frame[names].to_numpy() if names else frame.to_numpy()
-        if len(self.card.input.shape) == 2:
-            return self._inputs(values)[0], frame.index
-        window = self.card.training.get("window") or self.card.input.shape[1]
-        if len(self.card.input.shape) != 3 or window is None:
-            raise InputError(
-                f"This artifact reads x {self.card.input.axes}: pass a numpy array instead of a DataFrame."
-            )
-        if len(frame) < window:
-            raise InputError(f"The network reads windows of {window} rows, but the DataFrame has {len(frame)}.")
-        windows = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)  # (N, F, T)
-        return self._inputs(np.moveaxis(windows, 2, 1))[0], frame.index[window - 1 :]
-
-    def _draws(self, draws: Draws) -> NDArray[np.int64]:
-        try:
-            names = np.asarray(self.card.draws if draws is None else draws)
-        except ValueError:  # rows of unequal length
-            names = np.empty(0)
-        if names.dtype.kind not in "iu":
-            raise InputError(f"draws must be a number of draws or an integer array of their names, not {draws!r}.")
-        if names.ndim == 0:
-            if names < 2:
-                raise InputError(f"draws must be at least 2, since one draw has no spread; got {int(names)}.")
-            self._check_memory(1, int(names))
-            return np.arange(int(names), dtype=np.int64)
-        if names.ndim != 1 or len(names) < 2:
-            raise InputError(
-                f"draws must be a number, or a one-dimensional array of at least 2 names; got shape {names.shape}."
-            )
-        if names.min() < 0 or names.max() >= MAX_DRAWS:
-            raise InputError(f"Names of draws must lie in 0 … 2^32 - 1; got {names.min()} … {names.max()}.")
-        return names.astype(np.int64)
-
-    def _levels(self, level: Level) -> float | tuple[float, ...]:
-        if level is None:
-            level = self.card.levels[0] if len(self.card.levels) == 1 else self.card.levels
-        return _checked_levels(level)
-
-    def _seed(self, seed: int | None) -> int:
-        value = self.card.seed if seed is None else seed
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or not -(2**63) <= value < 2**63:
-            raise InputError(f"seed must be an integer of 64 bits, not {seed!r}.")
-        return int(value)
-
-
-def _described(array: Array) -> str:
-    return ", ".join(
-        axis if size is None else f"{axis} = {size}" for axis, size in zip(array.axes, array.shape, strict=True)
-    )
-
-
-def _checked(x: ArrayLike, expected: Array) -> NDArray[Any]:
-    name, shape = expected.name, _described(expected)
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise InputError(f"{name} must be an array [{shape}]: {error}") from None
-    if array.dtype.kind not in "fiu" or (expected.dtype == "int64" and array.dtype.kind == "f"):
-        raise InputError(f"{name} must hold numbers that fit {expected.dtype}, not {array.dtype}. Convert it first.")
-    if array.ndim != len(expected.shape):
-        raise InputError(
-            f"{name} must have {len(expected.shape)} axes [{shape}], but has {array.ndim}: {array.shape}. "
-            f"A single row needs a batch axis too: {name}[None]."
-        )
-    for axis, size, got in zip(expected.axes, expected.shape, array.shape, strict=True):
-        if size is not None and got != size:
-            names = f" ({', '.join(expected.names)})" if expected.names and axis == expected.axes[-1] else ""
-            raise InputError(
-                f"{name} must have {size} along its {axis} axis{names}, but has {got}: expected [{shape}]."
-            )
-    if array.size == 0:
-        raise InputError(f"{name} is empty: {array.shape}. Expected [{shape}] with at least one of each.")
-    with np.errstate(over="ignore"):
-        array = np.ascontiguousarray(array, dtype=expected.dtype)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        place = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(
-            f"{name} must be finite, but {name}{list(place)} is {array[place]}. Fill or drop such rows first."
-        )
-    if expected.limit is not None and not (array.min() >= 0 and array.max() < expected.limit):
-        raise InputError(
-            f"{name} must hold tokens from 0 to {expected.limit - 1}, but has {array.min()} … {array.max()}."
-        )
-    return array
-
-
-def _checked_levels(level: float | Sequence[float]) -> float | tuple[float, ...]:
-    try:
-        values = np.asarray(level, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.empty((0, 0))
-    if values.ndim > 1 or values.size == 0:
-        raise InputError(f"level must be a number such as 0.95, or several, not {level!r}.")
-    if not ((values > 0) & (values < 1)).all():
-        raise InputError(f"level must lie between 0 and 1, for example 0.95 for 95 %; got {level!r}.")
-    return float(values) if values.ndim == 0 else tuple(float(v) for v in values)

@@ -23,7 +23,7 @@ import murho
 from murho.export import to_onnx, to_torchscript
 from murho.export.montecarlo import Plan
 from murho.export.posterior import read_posteriors
-from murho.export.reference import Reference, generator_noise
+from murho.export.reference import Reference, generator_epsilon
 from murho.models import Forecaster
 from murho.train import builtin_series, fit, prepare
 
@@ -179,7 +179,7 @@ class Exported:
 
     def blitz(self, x: np.ndarray, draws: Any, seed: int) -> np.ndarray:
         """BLiTZ's own forward pass for raw x with the generator's noise: [S, B, …] in the network's units, float64."""
-        return self.reference().given([self.scaled(x)], draws, generator_noise(seed))["output"]
+        return self.reference().given([self.scaled(x)], draws, generator_epsilon(seed))["output"]
 
     def in_network_units(self, raw: np.ndarray) -> np.ndarray:
         mean, scale = np.float64(self.scaling.output_mean), np.float64(self.scaling.output_scale)

@@ -201,10 +201,10 @@ def _with_card(path: Path, format: str, change: Callable[[dict[str, Any]], None]
 
 CARDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "newer schema": (
-        lambda c: c.update(schema=3, surprise=[1]),
-        r"card schema 3; this murho reads 2\. Upgrade with: pip install --upgrade murho",
+        lambda c: c.update(schema=4, surprise=[1]),
+        r"card schema 4; this murho reads 3\. Upgrade with: pip install --upgrade murho",
     ),
-    "older schema": (lambda c: c.update(schema=1), r"card schema 1; this murho reads 2\. Export it again"),
+    "older schema": (lambda c: c.update(schema=2), r"card schema 2; this murho reads 3\. Export it again"),
     "unknown generator": (lambda c: c.update(generator="dice-1"), r"generator 'dice-1'; this murho knows 'pcg4d"),
     "no schema": (lambda c: c.pop("schema"), r"card cannot be read \('schema'\)"),
     "schema that is no number": (lambda c: c.update(schema="one"), r"card cannot be read"),
@@ -300,7 +300,9 @@ def test_card_round_trip(card: Card) -> None:
         ),
         levels=(0.1, 0.95),
         training={"epochs": 3, "loss": [0.1, 0.2], "note": None},
-        calibration={"0.95": 1.02},
+        noise=murho.Noise("student-t", 5, (0.5, 1 / 3)),
+        horizon=7,
+        calibration=murho.Calibration((0.5, 0.95), ((1.0, 1.1), (1 / 3, 2.0)), 99, 12.5, "abc"),
     )
     again = Card.from_json(full.to_json())
     assert again == full
@@ -378,7 +380,8 @@ def test_functions_are_named_as_in_blitz(exported) -> None:
     names = [node.op_type for node in onnx.load(exported("zoo").onnx).graph.node if node.domain == "murho"]
     frozen = "BayesianLSTM", "BayesianGRU", "BayesianLinear"  # with a single draw, of the means
     assert names == [
-        "BayesianLSTM", *frozen[:2], "BayesianGRULast", frozen[2], "BayesianLinear", "BayesianLinear", "Summary",
+        "BayesianLSTM", *frozen[:2], "BayesianGRULast", frozen[2], "BayesianLinear", "BayesianLinear",
+        "Summary", "Stretch",
     ]  # fmt: skip
 
 
@@ -424,6 +427,7 @@ def test_no_noise_is_stored(exported) -> None:
         case = exported(name)
         model = onnx.load(case.onnx)
         known = set(case.network.state_dict()) | {"input_mean", "input_scale", "output_mean", "output_scale"}
+        known |= {"noise_on", "calibration_levels", "calibration_factors"}  # of which an export knows nothing yet
         known |= {f"{layer}.{part}" for layer in case.posteriors for part in ("mu", "sigma")}
         stored = [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT]
         assert {t.name.removeprefix("network.") for t in stored} <= known

@@ -24,11 +24,18 @@ import murho
 from murho.cli import bench
 from murho.cli.entry import main
 from murho.cli.loop import BlitzLoop
+from murho.export import to_onnx
 from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
-COMMANDS = ("demo", "train", "export", "predict", "verify", "info", "bench")
-LEVELS = (0.5, 0.8, 0.95)
+COMMANDS = ("demo", "train", "export", "calibrate", "evaluate", "predict", "verify", "info", "bench")
+LEVELS = (0.6, 0.8, 0.95)
+FORECASTS = (
+    "murho, next row",
+    "murho, 7 rows ahead",
+    "murho online, 7 rows ahead",
+    "BLiTZ's tutorial, 7 rows ahead",
+)
 DRAWS, WINDOW = 32, 21
 FILES = {"checkpoint.pt", "model.onnx", "model.pt", "intervals.csv", "series.png", "forecast.png", "report.json"}
 
@@ -212,32 +219,29 @@ def test_demo_pictures(demo: Outcome, name: str) -> None:
 
 def test_demo_table(table: pd.DataFrame, report: dict[str, Any]) -> None:
     prices = pd.read_csv("prices.csv", index_col="Date")["Close"]
-    # a quarter of the rows, the last ones
-    assert len(table) == report["windows"]["test"] == 100
-    assert table.index.tolist() == prices.index[-100:].tolist()
-    np.testing.assert_array_equal(table["Close"], prices[-100:].astype(np.float32))
-    ends = [f"{end} {level}%" for level in ("50", "80", "95") for end in ("lower", "upper")]
+    # a quarter of the rows, the last ones; every window but the last six has seven rows after it
+    assert report["windows"]["test"] == 94
+    assert len(table) == 13 * 7
+    assert table.index.tolist() == prices.index[300 : 300 + 91].tolist()
+    np.testing.assert_array_equal(table["Close"], prices[300 : 300 + 91].astype(np.float32))
+    ends = [f"{end} {level}%" for level in ("60", "80", "95") for end in ("lower", "upper")]
     assert list(table.columns) == [
         "Close",
-        *(f"next row: {name}" for name in ("mean", "std", *ends)),
         "step of the forecast",
-        *(f"7 rows ahead: {name}" for name in ("mean", "std", *ends)),
+        *(f"{forecast}: {name}" for forecast in FORECASTS for name in ("mean", *ends)),
     ]
-    assert table["step of the forecast"].tolist() == [row % 7 + 1 for row in range(100)]
+    assert table["step of the forecast"].tolist() == [row % 7 + 1 for row in range(91)]
 
 
-@pytest.mark.parametrize("forecast", ["next row", "7 rows ahead"])
+@pytest.mark.parametrize("forecast", FORECASTS)
 def test_demo_intervals_are_nested(table: pd.DataFrame, forecast: str) -> None:
     ends = table[[f"{forecast}: {end}" for end in (
-        "lower 95%", "lower 80%", "lower 50%", "upper 50%", "upper 80%", "upper 95%",
+        "lower 95%", "lower 80%", "lower 60%", "upper 60%", "upper 80%", "upper 95%",
     )]].to_numpy()  # fmt: skip
-    assert (np.diff(ends, axis=1) > 0).all()
-    mean, std = table[f"{forecast}: mean"], table[f"{forecast}: std"]
-    assert ((ends[:, 0] < mean) & (mean < ends[:, -1])).all()
-    assert (std > 0).all()
+    assert (np.diff(ends, axis=1) > 0).mean() > 0.95  # each level is stretched by a factor of its own
 
 
-@pytest.mark.parametrize("forecast", ["next row", "7 rows ahead"])
+@pytest.mark.parametrize("forecast", FORECASTS[1:])
 def test_demo_scores_follow_from_the_table(table: pd.DataFrame, report: dict[str, Any], forecast: str) -> None:
     scores, truth = report["test"][forecast], table["Close"]
     for level in LEVELS:
@@ -248,39 +252,39 @@ def test_demo_scores_follow_from_the_table(table: pd.DataFrame, report: dict[str
     assert scores["rmse"] == pytest.approx(np.sqrt(np.mean(error**2)), rel=1e-5)
 
 
-def test_demo_next_row_is_what_the_artifact_says(table: pd.DataFrame, close: np.ndarray) -> None:
-    x = np.stack([close[row - WINDOW : row] for row in range(300, 400)])[..., None]
-    answer = murho.load("demo/model.onnx").predict(x, DRAWS, LEVELS, 0)
-    np.testing.assert_array_equal(table["next row: mean"], answer.mean[:, 0])
-    np.testing.assert_array_equal(table["next row: std"], answer.std[:, 0])
-    for k, level in enumerate(LEVELS):
-        np.testing.assert_array_equal(table[f"next row: lower {100 * level:g}%"], answer.lower[k, :, 0])
-        np.testing.assert_array_equal(table[f"next row: upper {100 * level:g}%"], answer.upper[k, :, 0])
-
-
-def test_demo_seven_rows_feed_the_mean_back(table: pd.DataFrame, close: np.ndarray) -> None:
+def test_demo_forecasts_are_what_the_artifact_says(table: pd.DataFrame, close: np.ndarray) -> None:
     model = murho.load("demo/model.onnx")
-    first = np.arange(300, 400, 7)
-    x = np.stack([close[row - WINDOW : row] for row in first])[..., None]
-    for step in range(7):
-        answer = model.predict(x, DRAWS, 0.95, 0)
-        rows = np.arange(step, 100, 7)
-        own = slice(len(rows))  # the last forecast ends with the table
-        for name in ("mean", "std", "lower", "upper"):
-            column = table[f"7 rows ahead: {name}{'' if name in ('mean', 'std') else ' 95%'}"]
-            np.testing.assert_allclose(column.iloc[rows], getattr(answer, name)[own, 0], rtol=1e-6, err_msg=name)
-        x = np.concatenate([x[:, 1:], answer.mean[:, None]], axis=1)
+    x = np.stack([close[row - WINDOW : row] for row in range(300, 391)])[..., None]
+    answer = model.predict(x, DRAWS, LEVELS, 0)
+    np.testing.assert_array_equal(table["murho, next row: mean"], answer.mean[:, 0])
+    np.testing.assert_array_equal(table["murho, 7 rows ahead: mean"], answer.mean[::7].reshape(-1))
+    for k, level in enumerate(LEVELS):
+        for name in ("lower", "upper"):
+            ends = getattr(answer, name)[k]
+            np.testing.assert_array_equal(table[f"murho, next row: {name} {100 * level:g}%"], ends[:, 0])
+            np.testing.assert_array_equal(table[f"murho, 7 rows ahead: {name} {100 * level:g}%"], ends[::7].reshape(-1))
+    assert model.card.calibration.rows == 54
+    assert murho.load("demo/model.pt").card.calibration.rows == 54
+
+
+def test_demo_online_forecasts_are_those_of_observe(table: pd.DataFrame, close: np.ndarray) -> None:
+    model, found = murho.load("demo/model.onnx"), []
+    for row in range(300, 300 + 85):
+        found.append(model.predict(close[row - WINDOW : row].reshape(1, -1, 1), DRAWS, 0.6, 0).upper[0])
+        model.observe(close[row : row + 1])
+    want = table["murho online, 7 rows ahead: upper 60%"].to_numpy()
+    np.testing.assert_allclose(np.concatenate(found[::7]), want, rtol=1e-5)
 
 
 def test_demo_report(demo: Outcome, report: dict[str, Any], close: np.ndarray) -> None:
     assert report["series"] == "prices"
-    assert (report["target"], report["draws"], report["seed"], report["relative"]) == ("Close", DRAWS, 0, True)
-    # 400 rows in 60 %, 15 % and 25 %; the first window's 21 rows are not predicted
-    assert report["windows"] == {"training": 240 - 21, "calibration": 60, "test": 100}
+    assert (report["target"], report["draws"], report["seed"]) == ("Close", DRAWS, 0)
+    assert report["values"] == "differences"
+    # 400 rows in 60 %, 15 % and 25 %; the first window's 21 rows are not predicted, the last six rows start no week
+    assert report["windows"] == {"training": 240 - 21 - 6, "calibration": 54, "test": 94}
     assert report["training"]["epochs"] == 2
-    assert report["last_value_rmse"] == pytest.approx(np.sqrt(np.mean(np.diff(close[299:].astype(float)) ** 2)), 1e-5)
-    seen, truth = close[:240], close[300:]
-    assert report["outside_training_range"] == np.mean((truth < seen.min()) | (truth > seen.max()))
+    last = np.square(np.diff(close[299:394].astype(float)))
+    assert report["last_value_rmse"] == pytest.approx(np.sqrt(np.mean(last)), 1e-5)
     assert set(report["proof"]) == {"model.onnx", "model.pt"}
     for proof in report["proof"].values():
         assert proof["passed"] is True
@@ -293,17 +297,114 @@ def test_demo_prints_times_and_how_much_faster(demo: Outcome, report: dict[str, 
     seconds = report["seconds"]
     assert set(seconds) == {"BLiTZ loop", "murho onnxruntime", "murho torchscript"}
     assert all(value > 0 for value in seconds.values())
-    assert f"Intervals of 100 rows from {DRAWS} draws" in demo.text
+    assert f"Intervals of 94 rows from {DRAWS} draws" in demo.text
     for name, value in seconds.items():
         ratio = seconds["BLiTZ loop"] / value
         assert re.search(rf"{name}\W+{1000 * value:.0f} ms\W+{ratio:.0f} ×", demo.text), name
-    assert "they cover fewer rows than their level says" in demo.text
+    assert "Calibrated on 54 rows that training did not see." in demo.text
 
 
 def test_demo_artifacts_agree(demo: Outcome, close: np.ndarray) -> None:
     x = close[:WINDOW][None, :, None]
     onnx, script = (murho.load(f"demo/{name}").predict(x, 64).samples for name in ("model.onnx", "model.pt"))
     np.testing.assert_allclose(onnx, script, rtol=1e-5)
+
+
+# Noise and paths
+
+
+@pytest.mark.parametrize(("noise", "degrees"), [("constant", 0), ("constant", 4), ("none", 0)])
+def test_noise_and_a_path_from_the_shell(folder: Path, tmp_path: Path, noise: str, degrees: int) -> None:
+    checkpoint, artifact = tmp_path / "c.pt", tmp_path / "path.onnx"
+    outcome = command(
+        *("train", "--csv", "prices.csv", "--target", "Close", "--window", 5, "--hidden", 3, "--epochs", 1),
+        *("--values", "returns", "--noise", noise, "--degrees", degrees, "--out", checkpoint),
+    )
+    assert outcome.code == 0, outcome
+    found = load_checkpoint(checkpoint).noise
+    if noise == "none":
+        assert found is None
+    else:
+        assert found.degrees == degrees
+        assert 0 < found.scale[0] < 3  # standardised: the returns have a root mean square of 1
+    assert command("export", checkpoint, artifact, "--horizon", 3).code == 0
+    model = murho.load(artifact)
+    assert (model.card.horizon, model.card.noise) == (3, found)
+    assert model.card.output.names == ("Close + 1", "Close + 2", "Close + 3")
+    answer = predicted("--draws", 16, artifact=str(artifact))
+    assert {"mean Close + 1", "upper 95% Close + 3"} <= set(answer.columns)
+    assert "3 steps, each draw fed back" in command("info", artifact).text
+
+
+def test_wrong_degrees(folder: Path, tmp_path: Path) -> None:
+    outcome = command("train", "--csv", "prices.csv", "--target", "Close", "--degrees", 2, "--out", tmp_path / "c.pt")
+    fails(outcome, "degrees must be a whole number of at least 3, not 2")
+
+
+# Calibrate and evaluate
+
+
+def test_calibrate_takes_the_part_that_training_kept(demo: Outcome, tmp_path: Path) -> None:
+    out = tmp_path / "calibrated.onnx"
+    outcome = command("calibrate", "demo/model.onnx", "prices.csv", "--out", out, "--level", 0.5, "--level", 0.9)
+    assert outcome.code == 0, outcome
+    assert "54 rows: the calibration part of prices.csv" in outcome.text
+    found = murho.load(out).card.calibration
+    assert (found.levels, found.rows) == ((0.5, 0.9), 54)
+    assert all(f"{factor:.3g}" in outcome.text for factor in found.factors[1])
+
+
+def test_calibrate_takes_all_of_another_file(demo: Outcome, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    table = pd.read_csv("prices.csv")
+    table["Close"] = table["Close"].to_numpy()[::-1]
+    table.to_csv(other, index=False)
+    out = tmp_path / "calibrated.onnx"
+    assert command("calibrate", "demo/model.onnx", other, "--out", out, "--half-life", 100).code == 0
+    found = murho.load(out).card.calibration
+    assert (found.rows, found.half_life) == (400 - 21 - 6, 100)
+
+
+def test_calibrate_on_what_training_saw(demo: Outcome, tmp_path: Path) -> None:
+    before = Path("demo/model.onnx").read_bytes()
+    outcome = command("calibrate", "demo/model.onnx", "prices.csv", "--rows", "all")
+    fails(outcome, "holds rows that the network was trained on")
+    assert Path("demo/model.onnx").read_bytes() == before
+
+
+def test_evaluate(demo: Outcome, tmp_path: Path) -> None:
+    outcome = command(
+        "evaluate", "demo/model.onnx", "prices.csv", "--out", tmp_path, "--no-baselines", "--draws", DRAWS
+    )
+    assert outcome.code == 0, outcome
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "calibration.png", "coverage.png"}
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert report["rows"] == "the test part of prices.csv"
+    assert list(report["methods"]) == ["murho", "murho, online"]
+    model, prices = murho.load("demo/model.onnx"), pd.read_csv("prices.csv")["Close"].to_numpy(np.float32)
+    x = np.stack([prices[row - WINDOW : row] for row in range(300, 394)])[..., None]
+    y = np.stack([prices[row : row + 7] for row in range(300, 394)])
+    for level in (0.8, 0.95):
+        answer = model.predict(x, DRAWS, level)
+        assert report["methods"]["murho"]["coverage"][f"{level:g}"] == pytest.approx(answer.coverage(y))
+    for name in ("calibration.png", "coverage.png"):
+        image = matplotlib.image.imread(tmp_path / name)[..., :3]
+        assert np.mean((image < 0.99).any(axis=2)) > 0.02, f"{name} is nearly blank"
+
+
+def test_evaluate_beside_other_methods(demo: Outcome, tmp_path: Path) -> None:
+    outcome = command("evaluate", "demo/model.onnx", "prices.csv", "--out", tmp_path, "--draws", DRAWS)
+    assert outcome.code == 0, outcome
+    methods = json.loads((tmp_path / "evaluation.json").read_text())["methods"]
+    assert {"random walk, split", "quantile regression, online", "BLiTZ's tutorial"} <= set(methods)
+    assert methods["murho"]["interval_score"]["0.8"] < methods["BLiTZ's tutorial"]["interval_score"]["0.8"]
+
+
+def test_a_card_that_does_not_know_its_columns(demo: Outcome, tmp_path: Path) -> None:
+    path = tmp_path / "bare.onnx"
+    to_onnx(load_checkpoint("demo/checkpoint.pt").network(), path, np.ones((4, WINDOW, 1)), task="forecast")
+    for name in ("calibrate", "evaluate"):
+        fails(command(name, path, "prices.csv"), r"does not say target, features, window, splits of its training")
 
 
 # From a table to a proven artifact
@@ -318,7 +419,8 @@ def test_train(chain: dict[str, Outcome]) -> None:
     checkpoint = load_checkpoint("other.pt")
     assert checkpoint.target == "Close"
     assert checkpoint.features == ("Open",)
-    assert (checkpoint.window, checkpoint.horizon, checkpoint.scaling.relative) == (5, 1, False)
+    assert (checkpoint.window, checkpoint.horizon, checkpoint.scaling.values) == (5, 1, "levels")
+    assert checkpoint.noise == murho.Noise()
     asked = {"cell": "gru", "hidden": 3, "layers": 1, "features": 2}
     assert asked.items() <= checkpoint.config.items()
     assert checkpoint.settings["seed"] == 7
@@ -394,7 +496,10 @@ def test_info(demo: Outcome) -> None:
     described = "float32 [batch, time, feature 1]: Close"
     for text in ("forecast", described, "256 draws, level 0.95, seed 0", "BayesianLSTM", "weight_ih 1×40"):
         assert text in outcome.text
-    assert f"│ {4 * 10 * (1 + 10 + 1)} │" in outcome.text  # weights: four gates of 10 units, each with x, h and a bias
+    assert f"│ {4 * 10 * (1 + 10 + 1)} │" in outcome.text  # four gates of 10 units, each with x, h and a bias
+    assert "Student-t, 5 degrees of freedom" in outcome.text
+    assert "split conformal on 54 rows" in outcome.text
+    assert "fingerprint" not in outcome.text
     # Nothing that a reader may want to copy is cut off.
     assert "…" not in outcome.out
 
@@ -423,11 +528,13 @@ def test_predict_is_the_python_call(demo: Outcome, close: np.ndarray) -> None:
     x = np.stack([close[row - WINDOW : row] for row in range(WINDOW, 401)])[..., None]
     ours = murho.load("demo/model.onnx").predict(x, 50, (0.8, 0.95), 3)
     columns = ["mean", "std", "lower 80%", "upper 80%", "lower 95%", "upper 95%"]
-    assert list(answer.columns) == columns
+    assert list(answer.columns) == [f"{name} Close + {step}" for step in range(1, 8) for name in columns]
     assert answer.index.tolist() == list(range(WINDOW - 1, 400))  # a window's answer stands at its last row
     expected = [ours.mean, ours.std, ours.lower[0], ours.upper[0], ours.lower[1], ours.upper[1]]
     for name, values in zip(columns, expected, strict=True):
-        np.testing.assert_array_equal(answer[name].to_numpy(np.float32), values[:, 0], err_msg=name)
+        for step in range(7):
+            column = answer[f"{name} Close + {step + 1}"].to_numpy(np.float32)
+            np.testing.assert_array_equal(column, values[:, step], err_msg=name)
 
 
 def test_predict_defaults_come_from_the_card(demo: Outcome) -> None:
@@ -437,7 +544,7 @@ def test_predict_defaults_come_from_the_card(demo: Outcome) -> None:
 def test_predict_seed(demo: Outcome) -> None:
     one, again, other = (predicted("--draws", 16, "--seed", seed) for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(one, again)
-    assert (one["mean"] != other["mean"]).all()
+    assert (one["mean Close + 1"] != other["mean Close + 1"]).all()
 
 
 def test_predict_sorts_by_date(demo: Outcome, tmp_path: Path) -> None:

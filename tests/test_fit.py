@@ -510,7 +510,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Forecaster]
 def test_checkpoint_is_weights_only_and_complete(trained: tuple[Path, Forecaster]) -> None:
     path, network = trained
     raw = torch.load(path, weights_only=True)
-    assert (raw["format"], raw["schema"]) == ("murho.checkpoint", 2)
+    assert (raw["format"], raw["schema"]) == ("murho.checkpoint", 3)
     assert not any("eps_w" in key for part in ("state", "current") for key in raw[part])
     checkpoint, data = load_checkpoint(path), dataset(features=2)
     assert (checkpoint.kind, checkpoint.config) == ("Forecaster", network.config)
@@ -601,7 +601,7 @@ def test_foreign_and_altered_files(trained: tuple[Path, Forecaster], tmp_path: P
     for content, message in (
         (forecaster().state_dict(), "is not a checkpoint of murho"),
         ([1, 2], "is not a checkpoint of murho"),
-        ({**raw, "schema": 1}, r"has checkpoint schema 1; this murho reads 2\. .* or train again"),
+        ({**raw, "schema": 1}, r"has checkpoint schema 1; this murho reads 3\. .* or train again"),
         (less, "lacks or garbles a field .*window"),
         ({**raw, "history": 3}, "lacks or garbles a field"),
     ):

@@ -9,7 +9,9 @@ import pytest
 
 import murho
 
-HEAVY = ("torch", "pandas", "onnx", "onnxscript", "blitz", "matplotlib", "typer", "rich", "scipy", "sklearn")
+HEAVY = (
+    "torch", "pandas", "onnx", "onnxscript", "blitz", "matplotlib", "typer", "rich", "scipy", "scoringrules", "sklearn",
+)  # fmt: skip
 
 CODE = """
 import sys, numpy as np, murho

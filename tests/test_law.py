@@ -188,10 +188,10 @@ def test_frozen_noise_would_be_noticed(case, windows, monkeypatch) -> None:
     subject = examine(case.network, torch.from_numpy(case.example), Plan(case.scaling))
     engine = open_engine(read(case.onnx), "cpu")
     frozen = dataclasses.make_dataclass("Frozen", ["samples", "name"])
-    one_seed = frozen(lambda x, draws, seed: engine.samples(x, draws, 0), "x")
-    one_draw = frozen(lambda x, draws, seed: engine.samples(x, draws * 0, seed), "x")
+    one_seed = frozen(lambda x, draws, seed, observed: engine.samples(x, draws, 0, observed), "x")
+    one_draw = frozen(lambda x, draws, seed, observed: engine.samples(x, draws * 0, seed, observed), "x")
     calls = iter(range(9))
-    restless = frozen(lambda x, draws, seed: engine.samples(x, draws, next(calls)), "x")
+    restless = frozen(lambda x, draws, seed, observed: engine.samples(x, draws, next(calls), observed), "x")
     for broken, message in (
         (one_seed, r"same answer for two seeds: its noise is frozen"),
         (one_draw, r"same answer for all draws: its noise is frozen"),

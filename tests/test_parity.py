@@ -14,7 +14,7 @@ from murho.export.generator import normals
 from murho.export.montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
 from murho.export.posterior import read_posteriors
 from murho.export.proof import relative_error
-from murho.export.reference import Reference, generator_noise
+from murho.export.reference import Reference, generator_epsilon
 
 # float32 arithmetic in another order, relative to the largest value of the network's output
 TOLERANCE = 1e-5
@@ -189,7 +189,7 @@ def plain_against_blitz(network: nn.Module, x: torch.Tensor, draws: list[int] | 
     plan = trial_run(network, posteriors, Plan(murho.Scaling()), [x[:1]])
     folded = MonteCarloNetwork(network, posteriors, plan, PLAIN)
     got = folded.samples(x, torch.tensor(draws), torch.tensor(SEED)).numpy()
-    want = Reference(network, posteriors, plan).given([x], draws, generator_noise(SEED))["output"]
+    want = Reference(network, posteriors, plan).given([x], draws, generator_epsilon(SEED))["output"]
     check(got, want, type(network).__name__)
     return plan.per_draw
 

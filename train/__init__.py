@@ -4,6 +4,7 @@ from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from .data import Dataset, Part, prepare, standardise
 from .fit import fit
 from .history import History
+from .likelihood import residual_noise
 from .rows import prepare_rows
 from .table import Series, builtin_series, read_series
 
@@ -19,6 +20,7 @@ __all__ = [
     "prepare",
     "prepare_rows",
     "read_series",
+    "residual_noise",
     "save_checkpoint",
     "standardise",
 ]

@@ -17,11 +17,11 @@ from blitz.modules.weight_sampler import TrainableRandomDistribution
 from torch import nn
 
 from .. import models
-from ..runtime.contract import Scaling
+from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import ArtifactError, InputError
 from .history import History
 
-SCHEMA = 2
+SCHEMA = 3
 FORMAT = "murho.checkpoint"
 
 State = dict[str, torch.Tensor]
@@ -57,6 +57,10 @@ class Checkpoint:
     """Rows that a forecast predicts; 1 for tables."""
     splits: tuple[float, float, float]
     repairs: tuple[str, ...]
+    noise: Noise | None
+    """Observation noise that the network learned, or that was fitted to it afterwards; None for none."""
+    fingerprint: tuple[str, ...]
+    """Hashes of some training rows, by which they are recognised in other data."""
     settings: dict[str, Any]
     """Arguments of `fit` that the weights depend on, and the digest of its data."""
     history: History
@@ -101,6 +105,7 @@ class Checkpoint:
             "horizon": self.horizon,
             "splits": list(self.splits),
             "repairs": list(self.repairs),
+            "fingerprint": list(self.fingerprint),
             "settings": self.settings,
             "epochs": self.history.epochs,
             "best_epoch": self.history.best_epoch,
@@ -112,8 +117,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: the whole file or none, an older one stays until then. Raises InputError if it cannot."""
     path = Path(path)
     fields = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
-    for key in ("scaling", "history"):
-        fields[key] = dataclasses.asdict(fields[key])
+    for key in ("scaling", "history", "noise"):
+        fields[key] = fields[key] and dataclasses.asdict(fields[key])
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -160,6 +165,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         data["scaling"] = Scaling(**data["scaling"])
         data["history"] = History(**data["history"])
+        data["noise"] = data["noise"] and Noise(**data["noise"])
         return Checkpoint(**data)
     except (KeyError, TypeError) as error:
         raise ArtifactError(f"{str(path)!r} lacks or garbles a field ({error}). Train again.") from None

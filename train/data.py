@@ -71,7 +71,7 @@ def prepare(
     window: int = 21,
     horizon: int = 1,
     splits: tuple[float, float, float] = (0.6, 0.15, 0.25),
-    relative: bool = False,
+    values: str = "levels",
 ) -> Dataset:
     """Cut a series into windows of `window` rows that predict the `horizon` rows after them.
 
@@ -82,10 +82,13 @@ def prepare(
     The scaling (mean and standard deviation of each column) comes from the rows of the training part only. BLiTZ's
     tutorial standardises over the whole series, and so lets the network see the level and spread of the test part.
 
-    With `relative`, the network sees and predicts the difference from the window's last row in place of that from the
-    mean, so that it can follow a series that drifts out of the training part's range, as prices do.
+    `values` says what the network sees and predicts: "levels"; or, so that it can follow a series that drifts out of
+    the training part's range, "differences" from the window's last row, or "returns" relative to it, for prices. Then
+    the scaling is the root mean square of those differences or returns over the training part's windows, one of the
+    inputs for each column and one of the outputs for each step of the horizon. The artifact undoes it all.
 
-    Raises InputError for arguments out of range, too few rows, and a column that is constant in the training part.
+    Raises InputError for arguments out of range, too few rows, a column that is constant in the training part, and
+    returns of values that are not all positive.
     """
     for argument, size in (("window", window), ("horizon", horizon)):
         if type(size) is not int or size < 1:
@@ -105,24 +108,42 @@ def prepare(
     # Rounded to float32 so that training and the exported graph use the very same numbers.
     mean = tuple(training.mean(0, dtype=np.float64).astype(np.float32).tolist())
     scale = tuple(training.std(0, dtype=np.float64).astype(np.float32).tolist())
-    if relative:
-        mean = (0.0,) * len(mean)
+    scaling = Scaling(mean, scale, mean[:1], scale[:1], values)
     train, calibration, test = (_cut(series, part, window, horizon) for part in parts)
+    if values != "levels":
+        if values == "returns" and series.values.min() <= 0:
+            raise InputError(
+                f"Returns need values above 0, but {series.name!r} goes down to {series.values.min():g}. Take "
+                'values="differences".'
+            )
+        if window == 1:
+            raise InputError(f'A window of 1 row has no {values}. Take a longer window, or values="levels".')
+        scaling = _scaling_of_changes(train, values)
     return Dataset(
         name=series.name,
         task="forecast",
         train=train,
         calibration=calibration,
         test=test,
-        scaling=Scaling(mean, scale, mean[:1], scale[:1], relative),
+        scaling=scaling,
         window=window,
         horizon=horizon,
         target=series.target,
         features=series.features,
-        output_names=tuple(f"{series.target} + {step}" for step in range(1, horizon + 1)),
+        output_names=forecast_names(series.target, horizon),
         splits=splits,
         repairs=series.repairs,
     )
+
+
+def all_windows(series: Series, window: int, horizon: int) -> Part:
+    """Every window of a series that has `horizon` rows after it."""
+    return _cut(series, range(window, len(series.values) - horizon + 1), window, horizon)
+
+
+def forecast_names(target: str, horizon: int) -> tuple[str, ...]:
+    """Names of the values that a forecast gives."""
+    return tuple(f"{target} + {step}" for step in range(1, horizon + 1))
 
 
 def standardise(part: Part, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
@@ -132,9 +153,11 @@ def standardise(part: Part, scaling: Scaling) -> tuple[npt.NDArray[np.float32], 
         for values in (scaling.input_mean, scaling.input_scale, scaling.output_mean, scaling.output_scale)
     )
     x, y = part.x, part.y
-    if scaling.relative:
-        last = x[:, -1]
-        x, y = x - last[:, np.newaxis], y - last[:, :1]
+    if scaling.values != "levels":
+        last = x[:, -1:]
+        x, y = x - last, y - last[:, 0, :1]
+        if scaling.values == "returns":
+            x, y = x / last, y / last[:, 0, :1]
     if y.dtype.kind == "f":
         y = (y - output_mean) / output_scale
     return (x - mean) / scale, y
@@ -184,6 +207,14 @@ def _parts(rows: int, window: int, horizon: int, splits: tuple[float, float, flo
     """The first predicted rows of each part's windows."""
     edges = [0, round(rows * splits[0]), round(rows * (splits[0] + splits[1])), rows]
     return [range(max(start, window), stop - horizon + 1) for start, stop in itertools.pairwise(edges)]
+
+
+def _scaling_of_changes(train: Part, values: str) -> Scaling:
+    """Root mean squares of the training windows' differences or returns: of the inputs per column, of y per step."""
+    x, y = standardise(train, Scaling(values=values))
+    of_x = np.sqrt(np.square(x[:, :-1], dtype=np.float64).mean(axis=(0, 1))).astype(np.float32)
+    of_y = np.sqrt(np.square(y, dtype=np.float64).mean(axis=0)).astype(np.float32)
+    return Scaling((0.0,), tuple(of_x.tolist()), (0.0,), tuple(of_y.tolist()), values)
 
 
 def _cut(series: Series, first: range, window: int, horizon: int) -> Part:

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..runtime.contract import Scaling
+from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import InputError, MurhoError
+from ..runtime.fingerprint import fingerprint
 from .checkpoint import Checkpoint, State, copy_weights, describe, load_checkpoint, load_weights, save_checkpoint
 from .data import Dataset, Part, digest, standardise, with_validation
 from .elbo import Criterion, elbo_backward, predict, sampled_layers, sampled_loss
 from .history import History
+from .likelihood import negative_log_likelihood
 from .progress import EpochBar
 
 VALIDATION_SAMPLES = 8
@@ -41,6 +43,7 @@ def fit(
     patience: int = 40,
     complexity_weight: float | None = None,
     criterion: Criterion | None = None,
+    noise: Noise | None = None,
     seed: int = 0,
     threads: int = 1,
     checkpoint: str | Path | None = None,
@@ -51,8 +54,9 @@ def fit(
 
     `network`: any torch module with BLiTZ layers, wrapped by `variational_estimator` or not, that maps standardised
     float32 `[B, *data.shape]` to `[B, outputs]`, or to an (output, state) pair; outputs are the horizon of a forecast,
-    the targets of a regression, or a logit for each class. It is trained where its weights are, and left in evaluation
-    mode, still sampling. Frozen layers stay as they are.
+    the targets of a regression, or a logit for each class. With a `noise` that is learned, it gives as many scales
+    after them, and the loss is their negative log likelihood (Gaussian or Student-t). It is trained where its weights
+    are, and left in evaluation mode, still sampling. Frozen layers stay as they are.
 
     The loss of a batch is (1/K) Σ_k [criterion + KL_k · `complexity_weight`] over K = `samples` weight samples, in
     standardised units; unless given, `criterion` is the mean squared error, or the cross entropy for a classification,
@@ -87,7 +91,7 @@ def fit(
         "patience": patience,
         "threads": threads,
     }
-    _check_arguments(network, sizes, learning_rate, complexity_weight, seed)
+    _check_arguments(network, data.task, noise, sizes, learning_rate, complexity_weight, seed)
     _check_checkpoint(checkpoint, resume)
     device = next(network.parameters()).device
     training, validation = (_tensors(part, data.scaling, device) for part in with_validation(data))
@@ -98,15 +102,16 @@ def fit(
         "complexity_weight": 1 / len(training[0]) if complexity_weight is None else float(complexity_weight),
         "seed": seed,
         "threads": threads,
+        "noise": noise and dataclasses.asdict(noise),
         "data_sha256": digest(data),
     }
-    criterion_or_default = criterion or DEFAULT_CRITERION[data.task]
+    criterion_or_default = criterion or (negative_log_likelihood(noise) if noise else DEFAULT_CRITERION[data.task])
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     run = _Run(History(), copy_weights(network), copy_weights(network), copy.deepcopy(optimizer.state_dict()))
 
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), _threads(threads):
-        _check_output(network, data, training[0][:1], known=criterion is None)
+        _check_output(network, data, training[0][:1], noise, known=criterion is None)
         if checkpoint is not None and resume:
             run = _resumed(load_checkpoint(checkpoint), settings)
             load_weights(network, run.current)
@@ -120,11 +125,11 @@ def fit(
                     run = _advanced(run, network, optimizer, losses, time.perf_counter() - started)
                     bar.show(run.history)
                     if checkpoint is not None:
-                        save_checkpoint(checkpoint, _checkpoint(network, data, settings, run))
+                        save_checkpoint(checkpoint, _checkpoint(network, data, noise, settings, run))
         except KeyboardInterrupt:
             run = dataclasses.replace(run, history=dataclasses.replace(run.history, interrupted=True))
             if checkpoint is not None and run.history.epochs:
-                save_checkpoint(checkpoint, _checkpoint(network, data, settings, run))
+                save_checkpoint(checkpoint, _checkpoint(network, data, noise, settings, run))
         finally:
             load_weights(network, run.best)
             optimizer.zero_grad()
@@ -191,7 +196,9 @@ def _advanced(
     return _Run(history, current if better else run.best, current, copy.deepcopy(optimizer.state_dict()))
 
 
-def _checkpoint(network: nn.Module, data: Dataset, settings: dict[str, Any], run: _Run) -> Checkpoint:
+def _checkpoint(
+    network: nn.Module, data: Dataset, noise: Noise | None, settings: dict[str, Any], run: _Run
+) -> Checkpoint:
     kind, config = describe(network)
     return Checkpoint(
         kind=kind,
@@ -209,6 +216,8 @@ def _checkpoint(network: nn.Module, data: Dataset, settings: dict[str, Any], run
         horizon=data.horizon,
         splits=data.splits,
         repairs=data.repairs,
+        noise=noise,
+        fingerprint=tuple(fingerprint(data.train.x)),
         settings=settings,
         history=run.history,
         current=run.current,
@@ -251,11 +260,21 @@ def _reseed(device: torch.device, seed: int, epoch: int) -> None:
 
 
 def _check_arguments(
-    network: nn.Module, sizes: dict[str, int], learning_rate: float, complexity_weight: float | None, seed: int
+    network: nn.Module,
+    task: str,
+    noise: Noise | None,
+    sizes: dict[str, int],
+    learning_rate: float,
+    complexity_weight: float | None,
+    seed: int,
 ) -> None:
     for name, size in sizes.items():
         if type(size) is not int or size < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {size!r}.")
+    if noise and not noise.learned:
+        raise InputError("Constant noise is fitted after the training: call residual_noise(network, data) then.")
+    if noise and task == "classification":
+        raise InputError("A classification has no observation noise. Leave noise out.")
     if not (learning_rate > 0 and math.isfinite(learning_rate)):
         raise InputError(f"learning_rate must be a finite number above 0, got {learning_rate!r}.")
     if complexity_weight is not None and not (complexity_weight >= 0 and math.isfinite(complexity_weight)):
@@ -281,7 +300,7 @@ def _check_checkpoint(checkpoint: str | Path | None, resume: bool) -> None:
         raise InputError(f"The checkpoint {str(path)!r} is a folder. Give the name of a file.")
 
 
-def _check_output(network: nn.Module, data: Dataset, x: torch.Tensor, known: bool) -> None:
+def _check_output(network: nn.Module, data: Dataset, x: torch.Tensor, noise: Noise | None, known: bool) -> None:
     """Try the network on one example; `known`: the criterion is the default one, which needs a certain shape."""
     forecast = data.task == "forecast"
     network.eval()
@@ -291,15 +310,16 @@ def _check_output(network: nn.Module, data: Dataset, x: torch.Tensor, known: boo
     except (RuntimeError, ValueError, IndexError) as error:
         advice = "Its features must be the target and the further columns." if forecast else "Build it for such rows."
         raise InputError(f"The network cannot take an input of shape {list(x.shape)} ({error}). {advice}") from None
-    expected = [1, len(data.output_names)]
+    expected = [1, len(data.output_names) * (2 if noise else 1)]
     if known and list(prediction.shape) != expected:
         example = "window" if forecast else "row"
         advice = {"forecast": "the horizon of the data", "regression": "the data's targets"}.get(
             data.task, "the classes"
         )
+        scales = ", with learned_noise=True for as many scales" if noise else ""
         raise InputError(
             f"The network gives shape {list(prediction.shape)} for one {example}, expected {expected}. "
-            f"Build it for {advice}."
+            f"Build it for {advice}{scales}."
         )
 
 

@@ -1,0 +1,22 @@
+"""How good intervals are: scores, and the methods that a user might take instead."""
+
+from .baselines import quantile_regression, random_walk, seasonal_naive, tutorial
+from .compare import TUTORIAL, compare
+from .forecasts import LEVELS, Forecasts, followed, of_model, split_conformal
+from .scores import Scores, score
+
+__all__ = [
+    "LEVELS",
+    "TUTORIAL",
+    "Forecasts",
+    "Scores",
+    "compare",
+    "followed",
+    "of_model",
+    "quantile_regression",
+    "random_walk",
+    "score",
+    "seasonal_naive",
+    "split_conformal",
+    "tutorial",
+]

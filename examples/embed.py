@@ -19,9 +19,10 @@ class Forecaster:
         self.window = self._model.card.training["window"]
 
     def interval(self, history: list[float]) -> dict[str, float]:
+        """The next value, the first of those that the artifact forecasts."""
         x = np.asarray(history[-self.window :], np.float32).reshape(1, -1, 1)
         answer = self._model.predict(x, draws=256, level=0.95, seed=0)
-        return {"mean": answer.mean.item(), "lower": answer.lower.item(), "upper": answer.upper.item()}
+        return {name: float(getattr(answer, name)[0, 0]) for name in ("mean", "lower", "upper")}
 
 
 def main() -> None:

@@ -341,6 +341,14 @@ def test_wrong_degrees(folder: Path, tmp_path: Path) -> None:
     fails(outcome, "degrees must be a whole number of at least 3, not 2")
 
 
+def test_the_example_of_embedding(demo: Outcome) -> None:
+    script = Path(__file__).parents[1] / "examples" / "embed.py"
+    done = subprocess.run([sys.executable, script, "demo/model.onnx"], capture_output=True, text=True, check=True)
+    answers = [eval(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 8
+    assert all(answer["lower"] < answer["mean"] < answer["upper"] for answer in answers)
+
+
 # Calibrate and evaluate
 
 

@@ -8,6 +8,7 @@ which may have a season, by an autoregression of 168. The same windows are forec
 import argparse
 import json
 import math
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,8 +42,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="of the other methods only those that need no training")
     parser.add_argument("--json", required=True, type=Path)
     arguments = parser.parse_args()
-    series = read_series(arguments.csv, arguments.target, date=arguments.date)
-    report = protocol(series, arguments)
+    try:
+        series = read_series(arguments.csv, arguments.target, date=arguments.date)
+        report = protocol(series, arguments)
+    except murho.MurhoError as error:
+        sys.exit(f"Error: {error}")
     arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     title = "{series}: {target}; {values}, {network}".format(**report)
     methods = {name: Scores(**found) for name, found in report["methods"].items()}

@@ -66,10 +66,11 @@ def run(name: str, data: Path, path: Path, other_values: str | None = None) -> N
     if not source.exists():
         print(f"{name}: skipped, {source} is not there.")
         return
-    if ".txt" in file:  # no header: the columns are numbered
-        named = path.with_suffix(".csv")
-        pd.read_csv(source, header=None).to_csv(named, index=False)
-        source = named
+    table = pd.read_csv(source, header=None if ".txt" in file else 0)  # the rates have no header: columns are numbered
+    if file.startswith("sensors"):  # the buoy sent one moment twice
+        table = table.drop_duplicates(subset=table.columns[0])
+    source = path.with_suffix(".csv")
+    table.to_csv(source, index=False)
     script = Path(__file__).with_name("coverage.py")
     options = ["--horizon", "7", "--values", other_values or values, "--name", name, "--json", str(path)]
     options += ["--quick", "--network", "lstm"] if other_values else []

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from murho.evaluation import TUTORIAL
+
 # name: (file, column, what the network reads); prices and rates are read as returns
 SERIES = {
     "IBM": ("stocks/IBM_2006-01-01_to_2018-01-01.csv", "Close", "returns"),
@@ -26,8 +28,6 @@ SERIES = {
 DRIFTING = ("IBM", "AMZN")  # prices that leave the range they were trained on
 LEVELS = ("0.8", "0.9", "0.95")
 OURS = ("murho, not calibrated", "murho, split", "murho, online")
-WALKS = ("random walk, split", "random walk, online")
-TUTORIAL = "BLiTZ's tutorial"
 
 
 def main() -> None:
@@ -122,17 +122,13 @@ def what_it_reads(drift: dict[tuple[str, str], Any]) -> list[str]:
     ]
     for (name, values), report in drift.items():
         for method in OURS:
-            found = report["methods"][method]
-            parts = (f"{found['coverage']['0.9']:.1%}", f"{worst_step(found, '0.9'):.1%}")
-            numbers = (found["width"]["0.9"], found["interval_score"]["0.9"], found["crps"])
-            cells = " | ".join([*parts, *(f"{number:.4g}" for number in numbers)])
-            lines.append(f"| {name} | {values} | {method} | {cells} |")
+            lines.append(f"| {name} | {values} | {method} | {cells(report['methods'][method], ('0.9',))} |")
     return lines
 
 
-def cells(found: dict[str, Any]) -> str:
+def cells(found: dict[str, Any], levels: tuple[str, ...] = LEVELS) -> str:
     parts = []
-    for level in LEVELS:
+    for level in levels:
         worst = worst_step(found, level)
         numbers = (found["width"][level], found["interval_score"][level])
         parts += [f"{found['coverage'][level]:.1%}", f"{worst:.1%}", *(f"{number:.4g}" for number in numbers)]

@@ -4,6 +4,7 @@ Each returns forecasts of the calibration and the test part. All but the tutoria
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,10 +16,11 @@ from scipy import stats
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ..export import to_onnx
+from ..export.reference import raw_units
 from ..models import Forecaster
 from ..runtime import Scaling, load
 from ..train import Dataset, Part, Series, fit, prepare, standardise
-from .forecasts import LEVELS, Floats, Forecasts
+from .forecasts import LEVELS, Forecasts
 
 Pair = tuple[Forecasts, Forecasts]
 PERIODS = (5, 7, 12, 24, 48, 96, 168)  # rows of a season that are tried: weeks, days, years of usual samplings
@@ -46,7 +48,7 @@ def seasonal_naive(data: Dataset) -> tuple[int, Pair]:
     return period, _parts(data, lambda part: _around(part, ago(part, period), data))
 
 
-def quantile_regression(data: Dataset, advance: Callable[[int], None] = lambda _: None) -> Pair:
+def quantile_regression(data: Dataset) -> Pair:
     """scikit-learn's gradient boosting with the quantile loss, one model for each quantile and step.
 
     It reads the windows as murho's network does: differences or returns, standardised.
@@ -55,19 +57,19 @@ def quantile_regression(data: Dataset, advance: Callable[[int], None] = lambda _
     wanted = [*tails, 0.5, *(1 - tail for tail in tails)]
     x, y = standardise(data.train, data.scaling)
     parts = data.calibration, data.test
+    rows = [standardise(part, data.scaling)[0].reshape(len(part), -1) for part in parts]
     found = [np.empty((len(wanted), len(part), data.horizon)) for part in parts]
     for k, quantile in enumerate(wanted):
         for step in range(data.horizon):
             model = HistGradientBoostingRegressor(loss="quantile", quantile=quantile, random_state=0)
             model.fit(x.reshape(len(x), -1), y[:, step])
-            for values, part in zip(found, parts, strict=True):
-                rows = standardise(part, data.scaling)[0].reshape(len(part), -1)
-                values[k, :, step] = model.predict(rows)
-            advance(1)
+            for values, seen in zip(found, rows, strict=True):
+                values[k, :, step] = model.predict(seen)
     many = len(LEVELS)
     forecasts = []
     for values, part in zip(found, parts, strict=True):
-        raw = np.sort(_in_raw_units(values, part, data.scaling), axis=0)  # quantiles that cross are put in order
+        scale, offset = raw_units(data.scaling, torch.from_numpy(part.x))
+        raw = np.sort(values * scale + offset, axis=0)  # quantiles that cross are put in order
         # `tails` fall as the levels rise: of the sorted quantiles the first is the lower end of the widest interval.
         forecasts.append(Forecasts(raw[many], raw[:many][::-1], raw[many + 1 :]))
     return forecasts[0], forecasts[1]
@@ -82,7 +84,7 @@ def tutorial(series: Series, data: Dataset, seed: int = 0, epochs: int = 120) ->
     whole = series.values[:, :1]
     mean, scale = (float(np.float32(v)) for v in (whole.mean(dtype=np.float64), whole.std(dtype=np.float64)))
     scaling = Scaling((mean,), (scale,), (mean,), (scale,))
-    alone = Dataset(**{**vars(levels), "scaling": scaling, **{p: _first(getattr(levels, p)) for p in PARTS}})
+    alone = replace(levels, scaling=scaling, train=replace(levels.train, x=levels.train.x[..., :1]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Forecaster()
@@ -105,14 +107,6 @@ def tutorial(series: Series, data: Dataset, seed: int = 0, epochs: int = 120) ->
     return forecast(data.calibration), forecast(data.test)
 
 
-PARTS = ("train", "calibration", "test")
-
-
-def _first(part: Part) -> Part:
-    """The target's column alone."""
-    return Part(part.x[..., :1], part.y, part.dates)
-
-
 def _parts(data: Dataset, forecast: Callable[[Part], Forecasts]) -> Pair:
     return forecast(data.calibration), forecast(data.test)
 
@@ -122,12 +116,3 @@ def _around(part: Part, median: NDArray[Any], data: Dataset) -> Forecasts:
     median = median.astype(np.float64)
     half = np.broadcast_to(unit, (len(LEVELS), *median.shape))
     return Forecasts(median, median - half, median + half)
-
-
-def _in_raw_units(y: Floats, part: Part, scaling: Scaling) -> Floats:
-    """Network outputs [K, N, O] in raw units."""
-    raw: Floats = y * scaling.output_scale + scaling.output_mean
-    last = part.x[:, -1:, 0].astype(np.float64)
-    if scaling.values == "levels":
-        return raw
-    return last + (raw if scaling.values == "differences" else last * raw)

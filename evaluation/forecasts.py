@@ -67,8 +67,4 @@ def followed(test: Forecasts, truth: ArrayLike) -> Forecasts:
 
 
 def _stretched(test: Forecasts, factors: Floats) -> Forecasts:
-    return Forecasts(
-        test.median,
-        test.median - factors * (test.median - test.lower),
-        test.median + factors * (test.upper - test.median),
-    )
+    return Forecasts(test.median, *conformal.stretch(test.median, test.lower, test.upper, factors))

@@ -108,9 +108,11 @@ def factors_at(calibration: Calibration, levels: NDArray[np.float32]) -> Floats:
     return found
 
 
-def stretch(median: Floats, lower: Floats, upper: Floats, factors: Floats) -> tuple[Floats, Floats]:
-    """Ends [K, B, O] moved away from the medians [B, O] by factors [K, O]."""
-    less = (1 - factors)[:, np.newaxis]
+def stretch(
+    median: NDArray[Any], lower: NDArray[Any], upper: NDArray[Any], factors: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Ends [K, B, O] moved away from the medians [B, O] by factors [K, B or 1, O]."""
+    less = 1 - factors
     return lower + less * (median - lower), upper - less * (upper - median)
 
 

@@ -75,7 +75,7 @@ class Model:
         self._engine = engine
         self._threads = threads
         self._online: OnlineState | None = None
-        self._latest: NDArray[np.float32] | None = None
+        self._latest: Quantiles | None = None
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -247,7 +247,8 @@ class Model:
                 self._online = self._fresh()
             state, latest = self._online, self._latest
             if latest is not None:
-                state = online.with_forecast(state, self._remembered(latest, state.levels))
+                ends = self._ends(latest, np.asarray(state.levels), None)
+                state = online.with_forecast(state, _forecast(latest, ends))
             if not state.pending:
                 raise InputError("Nothing was predicted yet whose truth could be told. Call predict first.")
             self._online, self._latest = online.told(state, as_news(self.card, y, len(state.pending[-1].median))), None
@@ -286,15 +287,18 @@ class Model:
         assert outputs is not None
         return online.initial(levels, outputs)
 
-    def _remembered(self, samples: NDArray[np.float32], levels: tuple[float, ...]) -> Forecast:
-        """A prediction as it was before it was adapted to what was observed."""
-        quantiles = Quantiles(samples)
-        ends = quantiles.ends(np.asarray(levels))
+    def _ends(
+        self, quantiles: Quantiles, levels: NDArray[np.float64], state: OnlineState | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Interval ends [K, B, …] at levels [K]: calibrated, and adapted to what a state has learnt."""
+        factors = None
         if self.card.calibration is not None:
-            factors = conformal.factors_at(self.card.calibration, np.array(levels, np.float32))
-            ends = conformal.stretch(quantiles.median(), *ends, factors)
-        lower, upper = ends
-        return Forecast(quantiles.median().astype(np.float64), lower.astype(np.float64), upper.astype(np.float64))
+            factors = conformal.factors_at(self.card.calibration, levels.astype(np.float32))
+        if state is not None:
+            adapted = state.factors(levels).astype(np.float32)
+            factors = adapted if factors is None else factors * adapted
+        ends = quantiles.ends(levels)
+        return ends if factors is None else conformal.stretch(quantiles.median(), *ends, factors[:, np.newaxis])
 
     def _first(
         self,
@@ -326,23 +330,14 @@ class Model:
         self, samples: NDArray[np.float32], level: float | tuple[float, ...], draws: NDArray[np.int64], seed: int
     ) -> Intervals:
         """Intervals of the first output, calibrated, and adapted to what was observed."""
-        self._latest = samples  # what `observe` will be told of
-        quantiles = Quantiles(samples)
         levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
-        ends = quantiles.ends(levels)
-        factors = None
-        if (calibration := self.card.calibration) is not None:
-            if levels.max() > calibration.levels[-1]:
-                raise InputError(
-                    f"The artifact is calibrated up to level {calibration.levels[-1]:g}; {levels.max():g} was asked "
-                    "for. Calibrate it for that level too, or pass calibrated=False."
-                )
-            factors = conformal.factors_at(calibration, levels.astype(np.float32))
-        if (state := self._online) is not None:
-            adapted = state.factors(levels).astype(np.float32)
-            factors = adapted if factors is None else factors * adapted
-        if factors is not None:
-            ends = conformal.stretch(quantiles.median(), *ends, factors)
+        if (calibration := self.card.calibration) is not None and levels.max() > calibration.levels[-1]:
+            raise InputError(
+                f"The artifact is calibrated up to level {calibration.levels[-1]:g}; {levels.max():g} was asked "
+                "for. Calibrate it for that level too, or pass calibrated=False."
+            )
+        self._latest = quantiles = Quantiles(samples)  # what `observe` will be told of
+        ends = self._ends(quantiles, levels, self._online)
         return summarise(samples, level, draws, seed, self.card.output.names, ends)
 
     def _samples(
@@ -363,3 +358,8 @@ class Model:
     @cached_property
     def _pool(self) -> Executor | None:
         return self._engine.pool(self._threads) if self._threads > 1 else None
+
+
+def _forecast(quantiles: Quantiles, ends: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Forecast:
+    lower, upper = (end.astype(np.float64) for end in ends)
+    return Forecast(quantiles.median().astype(np.float64), lower, upper)

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.progress import Progress
 from rich.table import Table
 
@@ -14,7 +13,7 @@ from ..runtime.fingerprint import fingerprint
 from ..train import Dataset, Part, Series, prepare, read_series
 from ..train.data import all_windows
 from .pictures_calibration import draw_calibration, draw_coverage
-from .tables import console, write_json
+from .tables import console, read_table, write_json
 
 SHOWN = (0.8, 0.9, 0.95)
 
@@ -138,10 +137,7 @@ def _dataset(card: Card, data: Path, date: str | None) -> tuple[Series, Dataset]
 
 
 def _table_rows(card: Card, data: Path) -> Part:
-    try:
-        frame = pd.read_csv(data)
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"Cannot read {data} as a CSV file: {str(error).strip()}.") from None
+    frame = read_table(data)
     inputs, outputs = list(card.input.names), list(card.output.names)
     if not inputs or not outputs:
         raise InputError(

@@ -1,7 +1,6 @@
 """The forecast demo's pictures: the whole series, and a close look at the forecast with its band."""
 
-import contextlib
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..runtime.errors import InputError
+from ..runtime.artifact import write_file
 from ..train import Dataset
 
 SHOWN = 63  # rows in the close look: nine forecasts of seven rows
@@ -84,13 +83,7 @@ def draw_forecasts(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a picture whole or not at all, and close it. Raises InputError if it cannot."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.png")
-    try:
-        figure.savefig(temporary, dpi=130)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Choose a writable place.") from None
-    finally:
-        plt.close(figure)
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130)
+    plt.close(figure)
+    write_file(path, content.getvalue())

@@ -29,7 +29,7 @@ def predict(
     device: str,
 ) -> None:
     model = load(artifact, device)
-    frame = _read(csv, date)
+    frame = read_table(csv, date)
     answer = model.predict(frame, draws, (levels[0] if len(levels) == 1 else levels) if levels else None, seed)
     assert isinstance(answer, pd.DataFrame)
     if out is None:
@@ -93,7 +93,7 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
-def _read(csv: Path, date: str | None) -> pd.DataFrame:
+def read_table(csv: Path, date: str | None = None) -> pd.DataFrame:
     try:
         frame = pd.read_csv(csv)
     except (OSError, EOFError, ValueError, zlib.error) as error:

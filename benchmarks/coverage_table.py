@@ -84,7 +84,8 @@ def page(reports: dict[str, Any], drift: dict[tuple[str, str], Any]) -> str:
         "`python benchmarks/coverage_table.py --write docs/coverage.md`, which runs `benchmarks/coverage.py` on each "
         "series: trained on the first 60 %, calibrated on the next 15 %, tested on the last 25 %, seven steps ahead, "
         "256 draws. All methods forecast the same windows and are calibrated by the same rule, BLiTZ's tutorial "
-        "excepted, which has none.",
+        "excepted, which has none. Prices and rates are read as returns by a Bayesian LSTM with Student-t noise; "
+        "for the sensors the network is taken whose intervals score best on the rows that stopped its training.",
         "",
         "- **covers**: share of all test values inside; **worst step**: the step that is furthest from the level;",
         "- **score**: interval (Winkler) score in raw units; **CRPS**: from quantiles at six levels. Less is better.",
@@ -96,8 +97,9 @@ def page(reports: dict[str, Any], drift: dict[tuple[str, str], Any]) -> str:
             f"## {name}",
             "",
             f"{rows['training']} windows to train, {rows['calibration']} to calibrate, {rows['test']} to test; "
-            f"{report['values']}, read by the {report['network']} in windows of {report['window']} rows; "
-            f"{seconds:.0f} s in all.",
+            f"{report['values']}, read by the {report['network']} in windows of {report['window']} rows with "
+            f"{report['noise']} noise; {seconds:.0f} s in all.",
+            *tried(report),
             "",
             "| method | "
             + "".join(f"{float(v):.0%}: covers | worst step | width | score | " for v in LEVELS)
@@ -107,6 +109,14 @@ def page(reports: dict[str, Any], drift: dict[tuple[str, str], Any]) -> str:
         lines += [f"| {method} | {cells(found)} |" for method, found in report["methods"].items()]
         lines.append("")
     return "\n".join([*lines, *summary(reports), "", *what_it_reads(drift), ""])
+
+
+def tried(report: dict[str, Any]) -> list[str]:
+    """The networks that were tried and how their intervals scored on the validation rows, if there was a choice."""
+    merits = report["validation"]
+    if len(merits) == 1:
+        return []
+    return ["", "Interval score on the validation rows: " + ", ".join(f"{n} {s:.4g}" for n, s in merits.items()) + "."]
 
 
 def what_it_reads(drift: dict[tuple[str, str], Any]) -> list[str]:

@@ -100,25 +100,24 @@ class MonteCarloNetwork(nn.Module):
         if plan.noise and plan.sites is not None:
             unit = self.folding.kernels.observation_noise(draws, seed, plan.width, plan.noise.degrees)
             noise = unit.unsqueeze(1) * arguments[-1]  # [S, 1, O]: the same for every row of a draw
+        self.folding.begin(draws, seed)
         if plan.horizon == 1 or plan.sites is None:
-            return self._step(inputs, draws, seed, noise)
+            return self._step(inputs, noise)
         count, batch = draws.shape[0], inputs[0].shape[0]
         window = repeated_per_draw(inputs[0], count)  # from the second step on each draw has a window of its own
         steps = []
         for k in range(plan.horizon):
-            y = self._step([window], draws, seed, None if noise is None else noise[:, :, k : k + 1], repeated=True)[0]
+            y = self._step([window], None if noise is None else noise[:, :, k : k + 1], repeated=True)[0]
             steps.append(y)
             window = torch.cat([window[:, 1:], y.reshape(count * batch, 1, 1)], dim=1)
         return (torch.cat(steps, dim=2),)
 
-    def _step(
-        self, inputs: list[Tensor], draws: Tensor, seed: Tensor, noise: Tensor | None, repeated: bool = False
-    ) -> tuple[Tensor, ...]:
+    def _step(self, inputs: list[Tensor], noise: Tensor | None, repeated: bool = False) -> tuple[Tensor, ...]:
         """One pass of the network. `repeated`: the inputs hold rows [S·B, …] already."""
         x, *others = inputs
-        count = draws.shape[0]
+        count = self.folding.draws.shape[0]
         batch = x.reshape(count, -1, *x.shape[1:]).shape[1] if repeated else x.shape[0]
-        self.folding.begin(draws, seed, batch)
+        self.folding.begin_pass(batch)
         last = None
         if self.plan.scaling.values != "levels":
             last = x[:, -1]

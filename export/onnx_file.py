@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..runtime.artifact import sealed_onnx
 from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, OUTPUTS, Card
 from . import kernels
+from .draw_first import draw_first
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
 from .layers import Kernels
 from .torch_recurrent import keep_time_free, operator, translation
@@ -68,6 +69,7 @@ def build(
     _name_outputs(model.graph, finals)
     _name_axes(model, len(names), sequences)
     _keep_last_steps(model.graph)
+    draw_first(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))
     del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-from ..runtime.engines import Engine
+from ..runtime.artifact import Artifact
+from ..runtime.contract import NOISE_INPUT
+from ..runtime.engines import Engine, open_engine
 from ..runtime.errors import ExportError, MurhoError
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
@@ -24,10 +27,13 @@ LAW_LEVEL = 1e-6  # an export fails by chance once in a million; σ off by a thi
 SEED = 20240229
 
 
-def prove(subject: Subject, engine: Engine) -> dict[str, Any]:
+def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     """Compare a finished file with BLiTZ and return the report. Raises ExportError where they differ."""
+    engine = open_engine(artifact, "cpu")
     try:
         report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+        if artifact.format == "onnx":
+            _whole(subject, engine, artifact)
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -186,6 +192,23 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
     if between.max() > bound:
         raise ExportError(f"The noise of two sites correlates: r = {between.max():.3f}, allowed {bound:.3f}.")
     return {"sites": len(sizes), "largest_site_correlation": float(between.max()), "bound": bound}
+
+
+def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
+    """The runtime cuts an ONNX file in two; other hosts run the whole of it. Both must say the same."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
+    inputs, draws = tuple(x.numpy() for x in subject.inputs(2)), _names(16)
+    feeds = dict(zip((array.name for array in artifact.card.inputs), inputs, strict=True))
+    feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
+    if artifact.card.noise:
+        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
+    whole = dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
+    samples = [value for name, value in whole.items() if name.rpartition(".")[2] == "samples"]
+    for ours, theirs in zip(engine.samples(inputs, draws, SEED, observed=True), samples, strict=True):
+        if not np.array_equal(ours, theirs):
+            raise ExportError("The file gives other samples in one piece than in murho's runtime; please report this.")
 
 
 def _locate(subject: Subject) -> str:

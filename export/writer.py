@@ -12,7 +12,6 @@ from torch import nn
 
 from ..runtime.artifact import read
 from ..runtime.contract import Array, Card, Noise, Scaling, Site
-from ..runtime.engines import open_engine
 from ..runtime.errors import ExportError, InputError
 from ..runtime.typical import typical_inputs
 from . import onnx_file, torchscript_file
@@ -98,7 +97,7 @@ def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | 
     names = tuple(array.name for array in card.outputs)
     plan = Plan(card.scaling, local, outputs=names, noise=card.noise, horizon=card.horizon)
     with torch.random.fork_rng(devices=[]):
-        return prove(examine(network, example, plan, card.task, "plain"), open_engine(artifact, "cpu"))
+        return prove(examine(network, example, plan, card.task, "plain"), artifact)
 
 
 def _export(
@@ -163,7 +162,7 @@ def _export(
     temporary = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
     try:
         write(card, temporary)
-        card = Card(**{**vars(card), "verification": prove(subject, open_engine(read(temporary), "cpu"))})
+        card = Card(**{**vars(card), "verification": prove(subject, read(temporary))})
         write(card, temporary)
         read(temporary)
         os.replace(temporary, file)

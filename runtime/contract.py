@@ -23,6 +23,8 @@ DISTRIBUTIONS = ("gaussian", "student-t")
 SMALLEST_SCALE = 1e-3
 CALIBRATION_SLOTS = 16
 """Levels that an artifact can hold factors for."""
+DRAWN = "drawn."
+"""Starts the names of what an ONNX file computes from draws and seed alone: weights, noise."""
 OUTPUTS = ("samples", "mean", "std", "lower", "upper")
 """What every artifact returns for the network's first output; a further output NAME has "NAME.samples" and so on."""
 CARD_KEY = "murho"

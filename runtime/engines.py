@@ -15,6 +15,8 @@ from . import torchscript
 from .artifact import Artifact
 from .contract import NOISE_INPUT, OUTPUTS
 from .errors import ArtifactError, InputError, MissingExtra
+from .kept import Arrays, Kept
+from .split import split
 
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
@@ -33,8 +35,8 @@ class Engine(Protocol):
         """
 
 
-def open_engine(artifact: Artifact, device: str) -> Engine:
-    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N"."""
+def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
+    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
     if device != "cpu":
@@ -42,13 +44,13 @@ def open_engine(artifact: Artifact, device: str) -> Engine:
             f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
             'Export with to_torchscript, or use device="cpu".'
         )
-    return OnnxEngine(artifact)
+    return OnnxEngine(artifact, keep)
 
 
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, keep: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -56,8 +58,12 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        halves = split(artifact.content)
+        providers = ["CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
+            self._network = onnxruntime.InferenceSession(halves.network, options, providers=providers)
+            if halves.drawn:
+                self._sampler = onnxruntime.InferenceSession(halves.sampler, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
@@ -67,6 +73,8 @@ class OnnxEngine:
         self._fetches = [OUTPUTS[0], *(f"{array.name}.{OUTPUTS[0]}" for array in further)]
         self._levels = np.array([0.5], dtype=np.float32)
         self._noisy = artifact.card.noise is not None
+        self._drawn = halves.drawn
+        self._kept = Kept(keep)
 
     def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho")
@@ -75,7 +83,19 @@ class OnnxEngine:
         feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
         if self._noisy:
             feeds[NOISE_INPUT] = np.array(observed, dtype=np.float32)
-        return tuple(self._session.run(self._fetches, feeds | dict(zip(self._names, inputs, strict=True))))
+        feeds |= dict(zip(self._names, inputs, strict=True))
+        if self._drawn:
+            feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
+        return tuple(self._network.run(self._fetches, feeds))
+
+    def _draw(self, draws: NDArray[np.int64], seed: int) -> Arrays:
+        key = seed, draws.tobytes()
+        arrays = self._kept.get(key)
+        if arrays is None:
+            feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)}
+            arrays = tuple(self._sampler.run(self._drawn, feeds))
+            self._kept.put(key, arrays)
+        return arrays
 
 
 class TorchScriptEngine:

@@ -43,20 +43,27 @@ from .online import Forecast, OnlineState
 if TYPE_CHECKING:
     import pandas as pd
 
+KEEP_MB = 128
 
-def load(path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> "Model":
+
+def load(
+    path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None, keep_mb: int = KEEP_MB
+) -> "Model":
     """Open an artifact (`.onnx`, or `.pt` for TorchScript).
 
     `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
-    by default as many as the process has cores. It changes the time, never the answer.
+    by default as many as the process has cores. An ONNX artifact's draws are kept for the next call with the same draws
+    and seed, up to `keep_mb` MiB; 0 keeps none. Neither changes the answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
     there, MissingExtra where TorchScript lacks torch.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
+    if not isinstance(keep_mb, int) or keep_mb < 0:
+        raise InputError(f"keep_mb must be a whole number of MiB, 0 to keep none, not {keep_mb!r}.")
     artifact = read(path)
-    return Model(artifact, open_engine(artifact, device), threads or planner.cores())
+    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores())
 
 
 class Model:

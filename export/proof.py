@@ -195,7 +195,10 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
 
 
 def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
-    """The runtime cuts an ONNX file in two; other hosts run the whole of it. Both must say the same."""
+    """The runtime cuts an ONNX file in two; other hosts run the whole of it. Both must say the same.
+
+    Not to the last bit: ONNX Runtime fuses a layer's transposed weights into the product only where it sees both.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
@@ -207,8 +210,12 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
     whole = dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
     samples = [value for name, value in whole.items() if name.rpartition(".")[2] == "samples"]
     for ours, theirs in zip(engine.samples(inputs, draws, SEED, observed=True), samples, strict=True):
-        if not np.array_equal(ours, theirs):
-            raise ExportError("The file gives other samples in one piece than in murho's runtime; please report this.")
+        error = np.abs(ours - theirs).max() / np.abs(theirs).max(initial=np.finfo(np.float32).tiny)
+        if not error <= TOLERANCE:
+            raise ExportError(
+                f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the largest "
+                "value; please report this."
+            )
 
 
 def _locate(subject: Subject) -> str:

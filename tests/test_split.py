@@ -43,7 +43,7 @@ def test_halves_compute_what_the_file_computes(exported, noisy, name: str) -> No
     path, x = noisy if name == "noisy" else (exported(name).onnx, exported(name).example)
     content = read(path).content
     halves = split(content)
-    feeds = {"x": x, "draws": DRAWS, "seed": np.array(5), "levels": np.float32([0.9]), "noise": np.float32(1)}
+    feeds = {"x": x, "draws": DRAWS, "seed": np.array(5), "levels": np.float32([0.9]), "noise": np.array(1, np.float32)}
     drawn = run(halves.sampler, feeds)
     assert tuple(drawn) == halves.drawn
     got = run(halves.network, feeds | drawn)

@@ -52,18 +52,29 @@ class Folding:
 
     A trial run (`sites=None`) records which inputs carry the draws in their batch axis, from their sizes. Later passes
     replay the record, since a tracer must not see a decision taken on sizes.
+
+    With `streaming`, a recurrent layer goes on from the state that it was left in by the call before.
     """
 
-    def __init__(self, kernels: Kernels, local: bool = False, sites: Sequence[SiteRecord] | None = None) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        local: bool = False,
+        sites: Sequence[SiteRecord] | None = None,
+        streaming: bool = False,
+    ) -> None:
         self.kernels = kernels
         self.local = local
+        self.streaming = streaming
         self.sites: list[SiteRecord] = list(sites or ())
         self.trial = sites is None
         self._passed = 0
 
-    def begin(self, draws: Tensor, seed: Tensor) -> None:
-        """New draws. Their weights stay the same for all passes until the next call."""
+    def begin(self, draws: Tensor, seed: Tensor, states: Sequence[Tensor] = ()) -> None:
+        """New draws. Their weights stay the same for all passes until the next call. States are [S, B, H]."""
         self.draws, self.seed = draws, seed
+        self._states = iter(states)
+        self.next_states: list[Tensor] = []
         self._weights: dict[int, tuple[Tensor | None, ...]] = {}
 
     def begin_pass(self, batch: int) -> None:
@@ -83,6 +94,18 @@ class Folding:
         if number not in self._weights:
             self._weights[number] = twin.weights(self.draws, self.seed, number)
         return self._weights[number]
+
+    def first_state(self, layer: str, given: object, hidden: int) -> Tensor:
+        """The state [S·B, H] that a recurrent layer of a stream goes on from."""
+        if given is not None:
+            raise ExportError(f"Layer {layer!r} is given its first state, but in a stream it goes on from its own.")
+        if self.trial:
+            return torch.zeros(self.draws.shape[0] * self._batch, hidden)
+        return next(self._states).reshape(-1, hidden)
+
+    def keep_states(self, *states: Tensor) -> None:
+        """Note what the layer that was passed last leaves for the call after this, each [S·B, H]."""
+        self.next_states += [state.reshape(self.draws.shape[0], -1, state.shape[1]) for state in states]
 
     def leave(self, number: int, *tensors: Tensor) -> None:
         """Note the sizes of what the layer read and wrote."""
@@ -210,9 +233,11 @@ class MonteCarloLSTM(MonteCarloLayer):
         self, x: Tensor, hidden_states: tuple[Tensor, Tensor] | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        original, kernels = self._aside[0].module, self.folding.kernels
-        hidden = original.out_features
-        h, c = hidden_states or (_zeros(x, hidden), _zeros(x, hidden))
+        original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        if folding.streaming:
+            h, c = (folding.first_state(self.layer, hidden_states, original.out_features) for _ in "hc")
+        else:
+            h, c = hidden_states or (_zeros(x, original.out_features), _zeros(x, original.out_features))
 
         def call(weights: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
             states: tuple[Tensor, ...] = h, c
@@ -223,6 +248,8 @@ class MonteCarloLSTM(MonteCarloLayer):
             return kernels.lstm(x, *states, *weights, bool(original.peephole), shared, h_shared and c_shared)
 
         sequence, h, c = self.sampled(call, x, h, c)
+        if folding.streaming:
+            folding.keep_states(h, c)
         return sequence, (h, c)
 
 
@@ -241,9 +268,14 @@ class MonteCarloGRU(MonteCarloLayer):
         self, x: Tensor, hidden_states: Tensor | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, Tensor]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        original, kernels = self._aside[0].module, self.folding.kernels
-        h = _zeros(x, original.out_features) if hidden_states is None else hidden_states
+        original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        if folding.streaming:
+            h = folding.first_state(self.layer, hidden_states, original.out_features)
+        else:
+            h = _zeros(x, original.out_features) if hidden_states is None else hidden_states
         sequence, h = self.sampled(lambda weights, *shared: kernels.gru(x, h, *weights, *shared), x, h)
+        if folding.streaming:
+            folding.keep_states(h)
         return sequence, h
 
 

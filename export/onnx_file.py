@@ -21,7 +21,7 @@ from onnxscript import values
 from torch import Tensor, nn
 
 from ..runtime.artifact import sealed_onnx
-from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, OUTPUTS, Card
+from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, Card
 from . import kernels
 from .draw_first import draw_first
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
@@ -40,26 +40,29 @@ def build(
     sequences: Sequence[bool],
     outputs: Sequence[str],
     noisy: bool,
+    states: Sequence[int],
 ) -> onnx.ModelProto:
     """Export a MonteCarloNetwork made with `custom_operators()`; inputs [B ≥ 2, …]. Batch, draws and levels stay free.
 
     `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names,
-    `noisy` whether the network adds observation noise.
+    `noisy` whether the network adds observation noise, `states` the widths of a stream's states.
     """
     keep_time_free(network)
     free = torch.export.Dim.DYNAMIC
     axes = [{0: free, 1: free} if sequence else {0: free} for sequence in sequences]
     example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]), torch.tensor(1.0))
     taken = len(example) if noisy else len(example) - 1
+    carried = tuple(torch.zeros(5, len(inputs[0]), width) for width in states)
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
+    finals += [f"{NEXT}{k}" for k in range(len(states))]
     with _quiet():
         program = torch.onnx.export(
             network,
-            example[:taken],
+            (*example[:taken], *carried),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=((*axes, {0: free}, {}, {0: free}, {})[:taken],),
-            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken],
+            dynamic_shapes=(((*axes, {0: free}, {}, {0: free}, {})[:taken] + ({0: free, 1: free},) * len(states)),),
+            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken] + [f"{STATE}{k}" for k in range(len(states))],
             output_names=[_MARK + name for name in finals],
             custom_translation_table=_translations(),
             verbose=False,

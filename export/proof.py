@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..runtime.artifact import Artifact
 from ..runtime.contract import NOISE_INPUT
-from ..runtime.engines import Engine, open_engine
+from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
@@ -34,6 +34,8 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
         report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
         if artifact.format == "onnx":
             _whole(subject, engine, artifact)
+        if subject.plan.states:
+            report["streamed"] = _streamed(subject, engine)
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -205,6 +207,8 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
     inputs, draws = tuple(x.numpy() for x in subject.inputs(2)), _names(16)
     feeds = dict(zip((array.name for array in artifact.card.inputs), inputs, strict=True))
     feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
+    states = first_states(artifact.card.states, len(draws), 2)
+    feeds |= {array.name: state for array, state in zip(artifact.card.states, states, strict=True)}
     if artifact.card.noise:
         feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
     whole = dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
@@ -216,6 +220,31 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
                 f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the largest "
                 "value; please report this."
             )
+
+
+def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
+    """A stream's answer to each row is BLiTZ's answer to the whole sequence so far, at equal noise."""
+    draws, steps = _names(3), 4
+    inputs = subject.inputs(2, steps)
+    states: tuple[NDArray[np.float32], ...] | None = None
+    errors = []
+    for step in range(steps):
+        row = tuple(x[:, step : step + 1].numpy() for x in inputs)
+        ours, states = engine.step(row, draws, SEED, observed=False, states=states)
+        so_far = [x[:, : step + 1] for x in inputs]
+        theirs = subject.reference.given(so_far, draws, generator_epsilon(SEED), observed=False)
+        own = raw_units(subject.plan.scaling, inputs[0])
+        for k, (got, raw) in enumerate(zip(ours, theirs.values(), strict=True)):
+            raw = raw if raw.shape == got.shape else raw[:, :, -1:]  # of a whole sequence's answers the newest
+            error, allowed = relative_error(got, raw, *(own if k == 0 else ((1.0,), (0.0,))))
+            errors.append(error)
+            if error > allowed:
+                raise ExportError(
+                    f"Fed row by row the network gives another answer than for the whole sequence, by {error:.2g} of "
+                    f"the largest value (allowed: {allowed:.2g}) at row {step + 1}: it looks back in another way than "
+                    "by the states of its BayesianLSTM and BayesianGRU layers. Export it without streaming."
+                )
+    return {"steps": steps, "largest_error": max(errors)}
 
 
 def _locate(subject: Subject) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..runtime.artifact import read
-from ..runtime.contract import Array, Card, Noise, Scaling, Site
+from ..runtime.contract import STATE, Array, Card, Noise, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.typical import typical_inputs
 from . import onnx_file, torchscript_file
@@ -54,6 +54,8 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
     - `horizon`: above 1, the artifact goes that many steps: each draw's prediction, with its noise, becomes the next
       value of its window, the weights staying the same. The network must read windows [B, T, 1] and return [B, 1];
       samples are then whole paths [S, B, horizon].
+    - `streaming`: the artifact also takes and returns the states of its BayesianLSTM and BayesianGRU layers, so that
+      each new row of a sequence costs one step in place of a whole window, see `murho.Model.stream`.
     - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
 
     What the card says: `name`, `input_names`, `input_unit`, `output_names` (of a classification, the classes),
@@ -95,7 +97,7 @@ def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | 
         example = example if len(example) > 1 else example[0]
     local = any(site.sampling == "local" for site in card.sites)
     names = tuple(array.name for array in card.outputs)
-    plan = Plan(card.scaling, local, outputs=names, noise=card.noise, horizon=card.horizon)
+    plan = Plan(card.scaling, local, outputs=names, noise=card.noise, horizon=card.horizon, streaming=bool(card.states))
     with torch.random.fork_rng(devices=[]):
         return prove(examine(network, example, plan, card.task, "plain"), artifact)
 
@@ -118,6 +120,7 @@ def _export(
     output_unit: str = "",
     noise: Noise | None = None,
     horizon: int = 1,
+    streaming: bool = False,
     draws: int = 256,
     levels: Sequence[float] = (0.95,),
     seed: int = 0,
@@ -133,7 +136,14 @@ def _export(
     _check_choice("flipout", flipout, ("refuse", "plain"))
     if isinstance(outputs, str) or len(set(outputs)) < len(outputs):
         raise InputError(f"outputs must be a sequence of different names, not {outputs!r}.")
-    plan = Plan(scaling or Scaling(), sampling == "local", outputs=tuple(outputs), noise=noise, horizon=horizon)
+    plan = Plan(
+        scaling or Scaling(),
+        sampling == "local",
+        outputs=tuple(outputs),
+        noise=noise,
+        horizon=horizon,
+        streaming=streaming,
+    )
     subject = examine(network, example, plan, task, flipout)
     warn_of_surprises(subject.posteriors.values())
     card = Card(
@@ -157,6 +167,7 @@ def _export(
         training={**(training or {}), "dropout": "off"} if _has_dropout(network) else training or {},
         noise=noise,
         horizon=horizon,
+        states=_state_arrays(subject),
     )
     write = _build(subject, format)
     temporary = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
@@ -173,6 +184,7 @@ def _export(
 
 def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     """Build the file's content and return what writes it with a card."""
+    plan = subject.plan
 
     def folded(kernels: Kernels) -> MonteCarloNetwork:
         return MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, kernels)
@@ -185,11 +197,12 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     try:
         if format == "onnx":
             with blame:
-                noisy = subject.plan.noise is not None
-                model = onnx_file.build(network, inputs, subject.names, subject.sequences, subject.plan.outputs, noisy)
+                model = onnx_file.build(
+                    network, inputs, subject.names, subject.sequences, plan.outputs, plan.noise is not None, plan.states
+                )
             return lambda card, path: onnx_file.write(model, card, path)
         with blame:
-            module = torchscript_file.build(network, inputs, subject.plan.noise is not None, blame)
+            module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
         return lambda card, path: torchscript_file.write(module, card, path)
     except ExportError:
         raise
@@ -238,6 +251,11 @@ def _output_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple
         about = (names, unit) if k == 0 else ((), "")
         arrays.append(Array(name, ("batch", *axes), (None, *fixed), "float32", *about))
     return tuple(arrays)
+
+
+def _state_arrays(subject: Subject) -> tuple[Array, ...]:
+    axes = ("draw", "batch", "unit")
+    return tuple(Array(f"{STATE}{k}", axes, (None, None, width)) for k, width in enumerate(subject.plan.states))
 
 
 def _sites(subject: Subject) -> tuple[Site, ...]:

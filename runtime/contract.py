@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import ArtifactError, InputError
 
-SCHEMA = 3
+SCHEMA = 4
 GENERATOR = "pcg4d-boxmuller-1"
 FIXED_INPUTS = ("draws", "seed", "levels")
 """What every artifact takes after the network's own inputs."""
@@ -25,6 +25,8 @@ CALIBRATION_SLOTS = 16
 """Levels that an artifact can hold factors for."""
 DRAWN = "drawn."
 """Starts the names of what an ONNX file computes from draws and seed alone: weights, noise."""
+STATE, NEXT = "state.", "next."
+"""Start the names of what a streaming artifact takes after all else, and returns after all else: recurrent states."""
 OUTPUTS = ("samples", "mean", "std", "lower", "upper")
 """What every artifact returns for the network's first output; a further output NAME has "NAME.samples" and so on."""
 CARD_KEY = "murho"
@@ -169,6 +171,8 @@ class Card:
     horizon: int = 1
     """Steps that the artifact goes by feeding each draw's prediction back, the last axis of its output; 1 for none."""
     calibration: Calibration | None = None
+    states: tuple[Array, ...] = ()
+    """What a streaming artifact carries from one call to the next, all zero at first; empty for any other."""
     generator: str = GENERATOR
     schema: int = SCHEMA
 
@@ -204,6 +208,7 @@ class Card:
         try:
             data["inputs"] = tuple(_array(part) for part in data["inputs"])
             data["outputs"] = tuple(_array(part) for part in data["outputs"])
+            data["states"] = tuple(_array(part) for part in data["states"])
             data["scaling"] = _scaling(data["scaling"])
             data["sites"] = tuple(_site(site) for site in data["sites"])
             data["levels"] = tuple(data["levels"])

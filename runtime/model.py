@@ -39,6 +39,7 @@ from .inputs import (
 )
 from .intervals import Intervals, Quantiles, moments, summarise
 from .online import Forecast, OnlineState
+from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,6 +168,27 @@ class Model:
         if chunk is not None and (chunk < 1 or chunk % planner.VECTOR):
             raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {chunk}.")
         return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
+
+    def stream(
+        self, draws: Draws = None, level: Level = None, seed: int | None = None, *, noise: bool = True
+    ) -> Stream:
+        """Follow sequences row by row, with a fixed set of draws: `answer = stream.step(row)`, row [B, features].
+
+        Each row costs one step of the network in place of a whole window. The answer is the network's for all the rows
+        since the stream began, which need not be as many as it was trained on. Arguments as for `predict`; the
+        intervals are calibrated and adapted as there.
+
+        Raises InputError where the artifact was not exported with `streaming`.
+        """
+        check_streams(self.card)
+        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+
+        def intervals(samples: NDArray[np.float32]) -> Intervals:
+            if noise:
+                return self._adapted(samples, nominal, names, key)
+            return summarise(samples, nominal, names, key, self.card.output.names)
+
+        return Stream(self.card, self._engine, names, key, noise, intervals)
 
     def forecast(
         self,

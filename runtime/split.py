@@ -6,7 +6,7 @@ that: they read draws, seed and constants of their own, and make the tensors `dr
 
 from dataclasses import dataclass
 
-from .contract import DRAWN, OUTPUTS
+from .contract import DRAWN, NEXT, OUTPUTS
 from .protobuf import bodies, delimited, fields, strings
 
 # Numbers of fields in onnx.proto.
@@ -25,7 +25,7 @@ class Halves:
     sampler: bytes
     """(draws, seed) -> what is drawn; empty where nothing can be drawn before an input is read."""
     network: bytes
-    """The artifact's inputs, and what was drawn -> the samples of every output, without statistics over them."""
+    """The artifact's inputs, and what was drawn -> samples of every output and next states, no statistics over them."""
     drawn: tuple[str, ...]
 
 
@@ -52,7 +52,8 @@ def split(content: bytes) -> Halves:
             if own.intersection(strings(inside, _VALUE_NAME)):
                 sampler.append(field)
         elif number == _OUTPUT:
-            if any(name.rpartition(".")[2] == OUTPUTS[0] for name in strings(inside, _VALUE_NAME)):
+            (name,) = strings(inside, _VALUE_NAME)
+            if name.rpartition(".")[2] == OUTPUTS[0] or name.startswith(NEXT):
                 network.append(field)
         elif number != _NODE:
             network.append(field)

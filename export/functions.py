@@ -330,7 +330,6 @@ _SUMMARY = """
   squares = ReduceSumSquare<keepdims = 0>(off, axis0)
   variance = Div(squares, last_float)
   std = Sqrt(variance)
-  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
   levels_double = Cast<to = 11>(levels)
   unit = Constant<value = double {1}>()
   half = Constant<value = double {0.5}>()
@@ -343,6 +342,7 @@ _SUMMARY = """
   above_one = Add(unit, levels_double)
 """
 
+# Only the tails that the levels reach into are sorted; places count from the outer end of a tail.
 _END = """
   {end}_tail = Mul({side}_one, half)
   {end}_position = Mul({end}_tail, last_double)
@@ -353,12 +353,19 @@ _END = """
   {end}_share64 = Sub({end}_position, {end}_floor)
   {end}_share32 = CastLike({end}_share64, samples)
   {end}_share = Reshape({end}_share32, share_shape)
-  {end}_low = Gather<axis = 0>(ordered, {end}_index)
-  {end}_high = Gather<axis = 0>(ordered, {end}_top)
+  {places}
+  {end}_innermost = ReduceMax<keepdims = 1>({inner})
+  {end}_length = Add({end}_innermost, axis1)
+  {end}_sorted, {end}_order = TopK<axis = 0, largest = {largest}>(samples, {end}_length)
+  {end}_low = Gather<axis = 0>({end}_sorted, {low})
+  {end}_high = Gather<axis = 0>({end}_sorted, {high})
   {end}_gap = Sub({end}_high, {end}_low)
   {end}_step = Mul({end}_share, {end}_gap)
   {end} = Add({end}_low, {end}_step)
 """
+
+_UPPER_PLACES = """upper_low_place = Sub(last, upper_index)
+  upper_high_place = Sub(last, upper_top)"""
 
 
 # A Student-t number is a normal over the root mean square of `degrees` others.
@@ -393,6 +400,7 @@ _STUDENT = """
   noise = Div(top, root)
 """
 
+# An artifact that was never calibrated, all factors 1, sorts nothing.
 _STRETCH = """
   axis0 = Constant<value = int64[1] {0}>()
   axis1 = Constant<value = int64[1] {1}>()
@@ -400,50 +408,64 @@ _STRETCH = """
   unit = Constant<value = float {1.0}>()
   zero = Constant<value = float {0.0}>()
   half = Constant<value = float {0.5}>()
-  count = Shape<start = 0, end = 1>(samples)
-  last = Sub(count, axis1)
-  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
-  low_index = Div(last, two)
-  high_index = Div(count, two)
-  low = Gather<axis = 0>(ordered, low_index)
-  high = Gather<axis = 0>(ordered, high_index)
-  between = Sub(high, low)
-  half_way = Mul(half, between)
-  median = Add(low, half_way)
-  column = Unsqueeze(levels, axis1)
-  reached0 = LessOrEqual(slots, column)
-  reached = Cast<to = 7>(reached0)
-  number = ReduceSum<keepdims = 0>(reached, axis1)
-  number_less = Sub(number, axis1)
-  below = Max(number_less, axis0)
-  many = Shape(slots)
-  highest = Sub(many, axis1)
-  next = Add(below, axis1)
-  above = Min(next, highest)
-  start = Gather(slots, below)
-  stop = Gather(slots, above)
-  gap = Sub(stop, start)
-  over = Sub(levels, start)
-  is_gap = Greater(gap, zero)
-  safe_gap = Where(is_gap, gap, unit)
-  raw_share = Div(over, safe_gap)
-  inner_share = Clip(raw_share, zero, unit)
-  share0 = Where(is_gap, inner_share, zero)
-  share = Unsqueeze(share0, axis1)
-  factor_low = Gather(factors, below)
-  factor_high = Gather(factors, above)
-  factor_gap = Sub(factor_high, factor_low)
-  factor_step = Mul(share, factor_gap)
-  factor = Add(factor_low, factor_step)
-  less0 = Sub(unit, factor)
-  less1 = Mul(less0, noise)
-  less = Unsqueeze(less1, axis1)
-  lower_side = Sub(median, lower)
-  lower_less = Mul(less, lower_side)
-  lower_end = Add(lower, lower_less)
-  upper_side = Sub(upper, median)
-  upper_less = Mul(less, upper_side)
-  upper_end = Sub(upper, upper_less)
+  off = Sub(factors, unit)
+  distance = Abs(off)
+  most = ReduceMax<keepdims = 0>(distance)
+  calibrated = Greater(most, zero)
+  lower_end, upper_end = If<
+    then_branch = stretched () => (float[?, ?, ?] lower_then, float[?, ?, ?] upper_then)
+  {
+    count = Shape<start = 0, end = 1>(samples)
+    last = Sub(count, axis1)
+    ordered, order = TopK<axis = 0, largest = 0>(samples, count)
+    low_index = Div(last, two)
+    high_index = Div(count, two)
+    low = Gather<axis = 0>(ordered, low_index)
+    high = Gather<axis = 0>(ordered, high_index)
+    between = Sub(high, low)
+    half_way = Mul(half, between)
+    median = Add(low, half_way)
+    column = Unsqueeze(levels, axis1)
+    reached0 = LessOrEqual(slots, column)
+    reached = Cast<to = 7>(reached0)
+    number = ReduceSum<keepdims = 0>(reached, axis1)
+    number_less = Sub(number, axis1)
+    below = Max(number_less, axis0)
+    many = Shape(slots)
+    highest = Sub(many, axis1)
+    next = Add(below, axis1)
+    above = Min(next, highest)
+    start = Gather(slots, below)
+    stop = Gather(slots, above)
+    gap = Sub(stop, start)
+    over = Sub(levels, start)
+    is_gap = Greater(gap, zero)
+    safe_gap = Where(is_gap, gap, unit)
+    raw_share = Div(over, safe_gap)
+    inner_share = Clip(raw_share, zero, unit)
+    share0 = Where(is_gap, inner_share, zero)
+    share = Unsqueeze(share0, axis1)
+    factor_low = Gather(factors, below)
+    factor_high = Gather(factors, above)
+    factor_gap = Sub(factor_high, factor_low)
+    factor_step = Mul(share, factor_gap)
+    factor = Add(factor_low, factor_step)
+    less0 = Sub(unit, factor)
+    less1 = Mul(less0, noise)
+    less = Unsqueeze(less1, axis1)
+    lower_side = Sub(median, lower)
+    lower_less = Mul(less, lower_side)
+    lower_then = Add(lower, lower_less)
+    upper_side = Sub(upper, median)
+    upper_less = Mul(less, upper_side)
+    upper_then = Sub(upper, upper_less)
+  },
+    else_branch = untouched () => (float[?, ?, ?] lower_else, float[?, ?, ?] upper_else)
+  {
+    lower_else = Identity(lower)
+    upper_else = Identity(upper)
+  }
+  >(calibrated)
 """
 
 
@@ -455,7 +477,18 @@ def _without_sequence(body: str) -> str:
     return body
 
 
-_ENDS = _END.format(end="lower", side="below") + _END.format(end="upper", side="above")
+_LOWER_END = _END.format(
+    end="lower", side="below", largest=0, places="", inner="lower_top", low="lower_index", high="lower_top"
+)
+_UPPER_END = _END.format(
+    end="upper",
+    side="above",
+    largest=1,
+    places=_UPPER_PLACES,
+    inner="upper_low_place",
+    low="upper_low_place",
+    high="upper_high_place",
+)
 _SEQUENCE_ATTRIBUTES = ("inputs", "hidden", "shared", "state_shared")
 _LOCAL_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
 _CONV_ATTRIBUTES = ("stride", "pads", "dilation", "groups")
@@ -535,7 +568,7 @@ _SOURCES: dict[str, Source] = {
     ),
     "ObservationNoise": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _GAUSSIAN),
     "ObservationNoiseStudent": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _STUDENT),
-    "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
+    "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _LOWER_END + _UPPER_END),
     "Stretch": (
         (),
         ("samples", "lower", "upper", "levels", "noise", "slots", "factors"),

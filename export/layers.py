@@ -14,6 +14,7 @@ from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, Bayesi
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
+from .coding import Coded, CodedPosterior
 from .kinds import CONVOLUTIONS
 from .posterior import Posterior
 
@@ -112,6 +113,7 @@ class MonteCarloLayer(nn.Module):
         if self.frozen:
             self.register_buffer("one_draw", torch.zeros(1, dtype=torch.int64))
             self.register_buffer("no_seed", torch.zeros((), dtype=torch.int64))
+        self.loaded: nn.Module | None = None
         self.folding = folding
         self._aside = (posterior,)  # in a tuple: the user's layer must not be registered as a submodule
 
@@ -123,13 +125,25 @@ class MonteCarloLayer(nn.Module):
                 raise
             return getattr(self._aside[0].module, name)
 
+    @property
+    def coded(self) -> Coded | None:
+        """How the file is to keep μ and σ; None for float32."""
+        return self._aside[0].coded
+
+    def expand_when_loaded(self) -> None:
+        """Take μ and σ from a scripted module that is saved in their coded form, if they have one."""
+        if self.coded is not None:
+            self.loaded = torch.jit.script(CodedPosterior(self.coded))
+            del self.mu, self.sigma
+
     def sampled(self, call: Callable[..., Any], *tensors: Tensor, can_be_local: bool = False) -> Any:
         """Pass a site: `call((draws, seed, mu, sigma, number), *shared)`, or `call` with a single draw where frozen."""
+        mu, sigma = (self.mu, self.sigma) if self.loaded is None else self.loaded()
         if self.frozen:
-            return call((self.one_draw, self.no_seed, self.mu, self.sigma, 0), *(True for _ in tensors))
+            return call((self.one_draw, self.no_seed, mu, sigma, 0), *(True for _ in tensors))
         folding = self.folding
         number, record = folding.enter(self.layer, *tensors, can_be_local=can_be_local)
-        arguments = (folding.draws, folding.seed, self.mu, self.sigma, number)
+        arguments = (folding.draws, folding.seed, mu, sigma, number)
         result = call(arguments, *record.shared, **({"local": record.local} if can_be_local else {}))
         folding.leave(number, tensors[0], result if isinstance(result, Tensor) else result[0])
         return result

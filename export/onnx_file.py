@@ -24,7 +24,8 @@ from ..runtime.artifact import sealed_onnx
 from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, OUTPUTS, Card
 from . import kernels
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
+from .onnx_coded import keep_coded
 from .torch_recurrent import keep_time_free, operator, translation
 
 MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
@@ -72,6 +73,8 @@ def build(
     model.functions.extend(functions(used))
     del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length
     _drop_traces(model.graph)
+    layers = [layer for layer in network.modules() if isinstance(layer, MonteCarloLayer)]
+    keep_coded(model, [layer.coded for layer in layers if layer.coded is not None])
     model.doc_string = "A Bayesian network that samples its weights. Its card is the metadata entry 'murho'."
     onnx.checker.check_model(model)
     return model

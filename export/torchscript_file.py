@@ -19,7 +19,7 @@ from ..runtime.errors import ExportError
 from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
 
 
 @functools.cache
@@ -39,6 +39,9 @@ def build(network: nn.Module, inputs: Sequence[Tensor], noisy: bool, blame: Blam
     noise = (torch.tensor(1.0),) if noisy else ()
     methods = {"forward": (*inputs, draws, seed, levels, *noise), "samples": (*inputs, draws, seed, *noise)}
     branches: list[str] = []
+    for layer in network.modules():
+        if isinstance(layer, MonteCarloLayer):
+            layer.expand_when_loaded()
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         by_user = not filename.startswith(os.path.dirname(torch.__file__))

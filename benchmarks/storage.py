@@ -46,7 +46,7 @@ def show(results: list[dict[str, Any]]) -> None:
     sizes = Table(title=f'storage="half", networks trained {EPOCHS} epochs', title_justify="left")
     costs = Table(title="Time of a thread: float32, half", title_justify="left")
     for table, columns in (
-        (sizes, ("float32, bytes", "half, bytes", "", "samples", "ends", "at most")),
+        (sizes, ("float32", "half", "", "samples", "ends", "at most")),
         (costs, ("load", "16 draws")),
     ):
         for column in ("network", "format", *columns):
@@ -56,15 +56,14 @@ def show(results: list[dict[str, Any]]) -> None:
         share, moved = half["bytes"] / whole["bytes"], row["rounding"]
         ends = (f"{100 * moved[part]:.2g} %" for part in ("ends", "largest_end"))
         name = row["network"], row["format"]
-        sizes.add_row(
-            *name, f"{whole['bytes']:,}", f"{half['bytes']:,}", f"{share:.0%}", f"{moved['samples']:.1e}", *ends
-        )
+        kilobytes = (f"{kept['bytes'] / 1000:.1f} kB" for kept in (whole, half))
+        sizes.add_row(*name, *kilobytes, f"{share:.0%}", f"{moved['samples']:.1e}", *ends)
         costs.add_row(*name, *(f"{whole[part]:.1f}, {half[part]:.1f} ms" for part in ("load_ms", "call_ms")))
     console.print(sizes)
     console.print(
-        "samples: largest difference at equal noise, of the largest output; ends: median and largest change of"
+        "samples: largest difference at equal noise, relative to the largest output; ends: median and largest change of "
+        "the ends of a 95 % interval, relative to its width."
     )
-    console.print("the ends of a 95 % interval, of its width.")
     console.print(costs)
 
 

@@ -61,8 +61,8 @@ def show(results: list[dict[str, Any]]) -> None:
         costs.add_row(*name, *(f"{whole[part]:.1f}, {half[part]:.1f} ms" for part in ("load_ms", "call_ms")))
     console.print(sizes)
     console.print(
-        "samples: largest difference at equal noise, relative to the largest output; ends: median and largest change of "
-        "the ends of a 95 % interval, relative to its width."
+        "samples: largest difference at equal noise, relative to the largest output; ends: median and largest change "
+        "of the ends of a 95 % interval, relative to its width."
     )
     console.print(costs)
 

@@ -47,7 +47,8 @@ def run(
     card = models[0].card
     if len({model.card.posterior_sha256 for model in models}) > 1:
         raise InputError(
-            "The artifacts were made from different networks. Benchmark artifacts of one network together."
+            "The artifacts were made from different networks, or store one differently. Benchmark artifacts of one "
+            "network and storage together."
         )
     systems: dict[str, System] = {system_name(model): _murho(model) for model in models}
     loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)

@@ -25,7 +25,7 @@ class BlitzLoop:
     def __init__(self, checkpoint: Path, card: Card) -> None:
         self._checkpoint = load_checkpoint(checkpoint)
         self._network = self._checkpoint.network()
-        self._names, self._horizon = card.output.names, card.horizon
+        self._names, self._horizon, self._storage = card.output.names, card.horizon, card.storage
         posteriors = self._reference(local=False).posteriors
         if posterior_sha256(posteriors.values()) != card.posterior_sha256:
             raise InputError(f"{checkpoint} is not the network that the artifacts were made from.")
@@ -33,7 +33,7 @@ class BlitzLoop:
     @cache  # noqa: B019 - a loop lives as long as its command
     def _reference(self, local: bool) -> Reference:
         loaded = self._checkpoint
-        plan = Plan(loaded.scaling, local, noise=loaded.noise, horizon=self._horizon)
+        plan = Plan(loaded.scaling, local, noise=loaded.noise, storage=self._storage, horizon=self._horizon)
         return examine(self._network, example_inputs(loaded), plan, loaded.task).reference
 
     def __call__(self, x: NDArray[np.float32], draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:

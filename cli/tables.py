@@ -60,6 +60,7 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("noise", _noise(card))
     table.add_row("horizon", f"{card.horizon} steps, each draw fed back" if card.horizon > 1 else "no path")
     table.add_row("calibration", _calibration(card))
+    table.add_row("storage", "half: μ in float16, log σ in 8 bits" if card.storage == "half" else card.storage)
     training = {key: value for key, value in card.training.items() if key != "fingerprint"}
     table.add_row("training", "\n".join(f"{key}: {value}" for key, value in training.items()) or "none")
     table.add_row("proof", _proof(card.verification))
@@ -135,7 +136,16 @@ def _proof(report: dict[str, Any]) -> str:
     if not report:
         return "none"
     exact, law = report["exact"], report["law"]
+    rounding = f"\nstorage: {changes(report['storage'])}" if "storage" in report else ""
     return (
         f"equal noise: within {exact['largest_error']:.1e} of BLiTZ in {len(exact['cases'])} shapes\n"
-        f"own noise: smallest p {law['smallest_p']:.2g} of {law['tests']} Kolmogorov-Smirnov tests"
+        f"own noise: smallest p {law['smallest_p']:.2g} of {law['tests']} Kolmogorov-Smirnov tests{rounding}"
+    )
+
+
+def changes(rounding: dict[str, Any]) -> str:
+    """How far a rounded posterior is from the trained one, in words."""
+    return (
+        f"samples within {rounding['samples']:.1e} of the trained posterior's, ends of a {100 * rounding['level']:g} % "
+        f"interval within {100 * rounding['largest_end']:.2g} % of its width (median {100 * rounding['ends']:.2g} %)"
     )

@@ -14,6 +14,7 @@ from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, Bayesi
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
+from .coding import Coded, CodedPosterior
 from .kinds import CONVOLUTIONS
 from .posterior import Posterior
 
@@ -145,6 +146,7 @@ class MonteCarloLayer(nn.Module):
         if self.frozen:
             self.register_buffer("one_draw", torch.zeros(1, dtype=torch.int64))
             self.register_buffer("no_seed", torch.zeros((), dtype=torch.int64))
+        self.loaded: nn.Module | None = None
         self.folding = folding
         self._aside = (posterior,)  # in a tuple: the user's layer must not be registered as a submodule
 
@@ -156,9 +158,24 @@ class MonteCarloLayer(nn.Module):
                 raise
             return getattr(self._aside[0].module, name)
 
+    @property
+    def coded(self) -> Coded | None:
+        """How the file is to keep μ and σ; None for float32."""
+        return self._aside[0].coded
+
+    def expand_when_loaded(self) -> None:
+        """Take μ and σ from a scripted module that is saved in their coded form, if they have one."""
+        if self.coded is not None:
+            self.loaded = torch.jit.script(CodedPosterior(self.coded))
+            del self.mu, self.sigma
+
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """μ and σ [n]."""
+        return (self.mu, self.sigma) if self.loaded is None else self.loaded()
+
     def weights(self, draws: Tensor, seed: Tensor, site: int) -> tuple[Tensor | None, ...]:
         """Each draw's weights, in the form that the layer's kernel reads."""
-        return self.arranged(self.folding.kernels.sample_weights(draws, seed, self.mu, self.sigma, site))
+        return self.arranged(self.folding.kernels.sample_weights(draws, seed, *self.posterior(), site))
 
     def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
         """weight [S, …] and bias [S, …] from the draws' weights [S, n]."""
@@ -175,7 +192,7 @@ class MonteCarloLayer(nn.Module):
             return call(self.weights(self.one_draw, self.no_seed, 0), *(True for _ in tensors))
         number, record = folding.enter(self.layer, *tensors, can_be_local=local is not None)
         if local is not None and record.local:
-            result = local((folding.draws, folding.seed, self.mu, self.sigma, number), *record.shared)
+            result = local((folding.draws, folding.seed, *self.posterior(), number), *record.shared)
         else:
             result = call(folding.weights(number, self), *record.shared)
         folding.leave(number, tensors[0], result if isinstance(result, Tensor) else result[0])

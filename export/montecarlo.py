@@ -40,6 +40,8 @@ class Plan:
     """Whether the first output are logits, to become class probabilities."""
     noise: Noise | None = None
     """Observation noise of the first output."""
+    storage: str = "float32"
+    """How the file keeps the posterior: "float32", or "half" for μ in float16 and log σ in 8 bits."""
     horizon: int = 1
     """Steps to go by feeding each draw's prediction back as the next value of the window."""
     streaming: bool = False

@@ -25,7 +25,8 @@ from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, 
 from . import kernels
 from .draw_first import draw_first
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
+from .onnx_coded import keep_coded
 from .torch_recurrent import keep_time_free, operator, translation
 
 MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
@@ -72,6 +73,8 @@ def build(
     _name_outputs(model.graph, finals)
     _name_axes(model, len(names), sequences)
     _keep_last_steps(model.graph)
+    layers = [layer for layer in network.modules() if isinstance(layer, MonteCarloLayer)]
+    keep_coded(model, [layer.coded for layer in layers if layer.coded is not None])
     draw_first(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))

@@ -14,8 +14,10 @@ from ..runtime.artifact import Artifact
 from ..runtime.contract import NOISE_INPUT
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
+from ..runtime.planner import VECTOR, run
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
+from .posterior import read_posteriors
 from .reference import generator_epsilon, raw_units
 from .subject import Subject
 
@@ -24,6 +26,8 @@ LAW_DRAWS = 1000
 LAW_WEIGHTS = 5 * 10**8  # a large network gets fewer draws, so that BLiTZ samples about this many weights in all
 LAW_VALUES = 20
 LAW_LEVEL = 1e-6  # an export fails by chance once in a million; σ off by a third is far beyond
+ROUNDING_DRAWS = 256
+ROUNDING_LEVEL = 0.95
 SEED = 20240229
 
 
@@ -36,6 +40,8 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
             _whole(subject, engine, artifact)
         if subject.plan.states:
             report["streamed"] = _streamed(subject, engine)
+        if subject.plan.storage != "float32":
+            report["storage"] = _rounding(subject, engine)
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -164,6 +170,46 @@ def _p_value(a: NDArray[np.float64], b: NDArray[np.float64], rounding: float) ->
     above = stats.ks_2samp(a, b - rounding, alternative="greater", method="asymp").pvalue
     below = stats.ks_2samp(b, a - rounding, alternative="greater", method="asymp").pvalue
     return min(1.0, 2 * float(min(above, below)))
+
+
+def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
+    """How far the file, whose posterior is rounded, is from the trained network, at equal noise.
+
+    `samples` is the largest difference of two samples, relative to the largest network output. `ends` and `largest_end`
+    are the median and the largest change of an interval's ends over rows and outputs, as a share of its width;
+    intervals that are no wider than rounding noise do not count.
+    """
+    trained = MonteCarloNetwork(subject.network, read_posteriors(subject.network, "plain"), subject.plan, PLAIN)
+    inputs = subject.inputs(min(LAW_VALUES, max(2, len(subject.examples[0]))))
+    arrays = tuple(x.numpy() for x in inputs)
+
+    def before(draws: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        with torch.inference_mode():
+            samples = trained.all_samples(*inputs, torch.from_numpy(draws), torch.tensor(SEED), *subject.plan.switch)
+        return tuple(y.numpy() for y in samples)
+
+    draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
+    wanted = run(before, draws, VECTOR, None)
+    got = run(lambda names: engine.samples(arrays, names, SEED, observed=True), draws, VECTOR, None)
+    scale, offset = raw_units(subject.plan.scaling, inputs[0])
+    samples, shares = 0.0, [np.zeros(0)]
+    for k, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
+        units = (scale, offset) if k == 0 else ((1.0,), (0.0,))
+        samples = max(samples, relative_error(ours, theirs.astype(np.float64), *units)[0])
+        tails = ((1 - ROUNDING_LEVEL) / 2, (1 + ROUNDING_LEVEL) / 2)
+        ends, others = (np.quantile(y.astype(np.float64), tails, axis=0) for y in (theirs, ours))
+        width = ends[1] - ends[0]
+        seen = width > 16 * np.spacing(np.abs(theirs).max())
+        shares.append((np.abs(others - ends).max(axis=0)[seen] / width[seen]).ravel())
+    share = np.concatenate(shares)
+    return {
+        "draws": len(draws),
+        "rows": len(arrays[0]),
+        "level": ROUNDING_LEVEL,
+        "samples": samples,
+        "ends": float(np.median(share)) if share.size else 0.0,
+        "largest_end": float(share.max(initial=0.0)),
+    }
 
 
 def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:

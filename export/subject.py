@@ -83,7 +83,7 @@ def examine(
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
-    posteriors = read_posteriors(network, flipout)
+    posteriors = read_posteriors(network, flipout, plan.storage)
     names, examples, keywords = _named(network, example)
     plan = replace(plan, keywords=keywords)
     _check(network, posteriors, plan, examples, task)

@@ -19,7 +19,7 @@ from ..runtime.errors import ExportError
 from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
 
 
 @functools.cache
@@ -41,6 +41,9 @@ def build(
     last = [torch.tensor(1.0)] * noisy + [torch.zeros(len(draws), len(inputs[0]), width) for width in states]
     methods = {"forward": (*inputs, draws, seed, levels, *last), "samples": (*inputs, draws, seed, *last)}
     branches: list[str] = []
+    for layer in network.modules():
+        if isinstance(layer, MonteCarloLayer):
+            layer.expand_when_loaded()
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         by_user = not filename.startswith(os.path.dirname(torch.__file__))

@@ -18,6 +18,8 @@ NOISE_INPUT = "noise"
 """What an artifact with observation noise takes after those: 1 to add the noise, 0 to leave it out."""
 NOISE_STREAM = 2**31
 """The generator's stream of the observation noise; a site's stream is its number."""
+STORAGES = ("float32", "half")
+"""Of the posterior: as it is, or μ in float16 and log σ in 8 bits."""
 VALUES = ("levels", "differences", "returns")
 DISTRIBUTIONS = ("gaussian", "student-t")
 SMALLEST_SCALE = 1e-3
@@ -159,7 +161,7 @@ class Card:
     scaling: Scaling
     sites: tuple[Site, ...]
     posterior_sha256: str
-    """SHA-256 over the sites' float32 μ and σ, one site after another."""
+    """SHA-256 over the sites' float32 μ and σ that the file samples from, one site after another."""
     draws: int = 256
     """Draws to take where a caller names none."""
     levels: tuple[float, ...] = (0.95,)
@@ -173,6 +175,8 @@ class Card:
     calibration: Calibration | None = None
     states: tuple[Array, ...] = ()
     """What a streaming artifact carries from one call to the next, all zero at first; empty for any other."""
+    storage: str = "float32"
+    """How the file keeps μ and σ: "float32", or "half" for float16 and 8 bits of log σ, expanded inside."""
     generator: str = GENERATOR
     schema: int = SCHEMA
 

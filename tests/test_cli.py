@@ -468,6 +468,24 @@ def test_export(chain: dict[str, Outcome]) -> None:
     assert card.training["window"] == 5
 
 
+def test_export_in_half_the_size(chain: dict[str, Outcome], tmp_path: Path) -> None:
+    """Export, verify and info say how far the stored posterior is from the trained one; bench checks against it."""
+    artifact = tmp_path / "half.pt"
+    said = r"samples within \S+ of the trained posterior's, ends of a 95 % interval within \S+ % of its width"
+    for outcome in (
+        command("export", "other.pt", artifact, "--storage", "half"),
+        command("verify", artifact, "other.pt"),
+        command("info", artifact),
+    ):
+        assert outcome.code == 0, outcome
+        assert re.search(said, " ".join(outcome.text.replace("│", " ").split())), outcome.text
+    assert "half: μ in float16, log σ in 8 bits" in outcome.text
+    shapes = "--batch", 1, "--draws", 64, "--rounds", 2
+    assert command("bench", artifact, "--against", "other.pt", *shapes).code == 0
+    fails(command("bench", artifact, "other.torchscript.pt", *shapes), "different networks, or store one differently")
+    fails(command("export", "other.pt", artifact, "--storage", "float16"), "storage must be one of")
+
+
 def test_export_of_columns_of_different_size(tmp_path: Path) -> None:
     """Volumes of millions beside prices of a hundred: the proof must test the network where it was trained."""
     checkpoint, artifact = tmp_path / "volume.pt", tmp_path / "volume.torchscript.pt"

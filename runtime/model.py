@@ -48,13 +48,18 @@ KEEP_MB = 128
 
 
 def load(
-    path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None, keep_mb: int = KEEP_MB
+    path: str | os.PathLike[str],
+    device: str = "cpu",
+    threads: int | None = None,
+    keep_mb: int = KEEP_MB,
+    measure: bool = True,
 ) -> "Model":
     """Open an artifact (`.onnx`, or `.pt` for TorchScript).
 
     `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
     by default as many as the process has cores. An ONNX artifact's draws are kept for the next call with the same draws
-    and seed, up to `keep_mb` MiB; 0 keeps none. Neither changes the answer, only the time.
+    and seed, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
+    the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
     there, MissingExtra where TorchScript lacks torch.
@@ -64,7 +69,7 @@ def load(
     if not isinstance(keep_mb, int) or keep_mb < 0:
         raise InputError(f"keep_mb must be a whole number of MiB, 0 to keep none, not {keep_mb!r}.")
     artifact = read(path)
-    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores())
+    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
 
 
 class Model:
@@ -75,13 +80,14 @@ class Model:
     engine: str
     """What evaluates it: "onnxruntime" or "torchscript"."""
 
-    def __init__(self, artifact: Artifact, engine: Engine, threads: int) -> None:
+    def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card
         self._path = artifact.path  # its content is not kept: the engine has its own form of it
         self._calibrated: Artifact | None = None
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
+        self._chunks = planner.Chunks(artifact.card, threads, measure)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
         self._lock = Lock()
@@ -381,7 +387,9 @@ class Model:
         check_memory(self.card, rows, len(draws))
         if chunk is None:
             steps = inputs[0].shape[1] if inputs[0].ndim == 3 else 1
-            chunk = planner.chunk_size(len(draws), planner.bytes_per_draw(self.card, rows, steps), self._threads)
+            chunk = self._chunks.size(
+                rows, steps, len(draws), lambda size: self._engine.samples(inputs, np.arange(size), ~seed, noise)
+            )
         return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, self._pool)
 
     @cached_property

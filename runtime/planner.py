@@ -63,10 +63,14 @@ class Chunks:
         self._chosen: dict[tuple[int, int, int], int] = {}
         self._lock = Lock()
 
+    def guess(self, batch: int, steps: int, draws: int) -> int:
+        """Draws per chunk, from the card alone."""
+        return chunk_size(draws, bytes_per_draw(self._card, batch, steps), self._threads)
+
     def size(self, batch: int, steps: int, draws: int, evaluate: Callable[[int], object]) -> int:
         """Draws per chunk for a call; `evaluate` computes a chunk of so many draws, of any seed."""
         shape = batch, steps, draws
-        guess = chunk_size(draws, bytes_per_draw(self._card, batch, steps), self._threads)
+        guess = self.guess(batch, steps, draws)
         with self._lock:
             calls = self._calls[shape] = self._calls.get(shape, 0) + 1
             if self._measured and calls == 2:

@@ -79,7 +79,7 @@ def measure(subject: Subject, folder: Path, rounds: int) -> list[dict[str, Any]]
     fit(subject.network(), subject.data(), epochs=1, checkpoint=checkpoint, progress=False)
     for artifact, sampling in subject.artifacts.items():
         with console.status(f"Exporting {artifact} …"):
-            export_checkpoint(load_checkpoint(checkpoint), folder / artifact, sampling)
+            export_checkpoint(load_checkpoint(checkpoint), folder / artifact, sampling=sampling)
     artifacts = [folder / artifact for artifact in subject.artifacts]
     return bench.run(artifacts, against=checkpoint, batches=list(subject.batches), draw_counts=[1000], rounds=rounds)
 

@@ -80,7 +80,7 @@ def work(
     models, proofs = {}, {}
     for name, sampling in artifacts.items():
         with console.status(Text(f"Exporting {name} and proving it against BLiTZ …")):
-            proofs[name] = export_checkpoint(checkpoint, out / name, sampling).verification
+            proofs[name] = export_checkpoint(checkpoint, out / name, sampling=sampling).verification
         models[name] = load(out / name)
         if data.task != "classification":
             models[name].calibrate(data.calibration.x, data.calibration.y, draws=draws)

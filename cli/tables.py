@@ -24,13 +24,15 @@ def predict(
     date: str | None,
     out: Path | None,
     draws: int | None,
+    tolerance: float | None,
     levels: list[float],
     seed: int | None,
     device: str,
 ) -> None:
     model = load(artifact, device)
     frame = read_table(csv, date)
-    answer = model.predict(frame, draws, (levels[0] if len(levels) == 1 else levels) if levels else None, seed)
+    level = (levels[0] if len(levels) == 1 else levels) if levels else None
+    answer = model.predict(frame, draws, level, seed, tolerance=tolerance)
     assert isinstance(answer, pd.DataFrame)
     if out is None:
         print(answer.to_string())
@@ -59,6 +61,7 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
     table.add_row("noise", _noise(card))
     table.add_row("horizon", f"{card.horizon} steps, each draw fed back" if card.horizon > 1 else "no path")
+    table.add_row("stream", f"carries {len(card.states)} states from row to row" if card.states else "no states")
     table.add_row("calibration", _calibration(card))
     table.add_row("storage", "half: μ in float16, log σ in 8 bits" if card.storage == "half" else card.storage)
     training = {key: value for key, value in card.training.items() if key != "fingerprint"}

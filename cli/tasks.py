@@ -78,24 +78,22 @@ def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, set
     return load_checkpoint(path)
 
 
-def export(checkpoint: Path, out: list[Path], sampling: str, horizon: int, storage: str) -> None:
+def export(checkpoint: Path, out: list[Path], options: dict[str, Any]) -> None:
     for path in out:
         if path.suffix not in (".onnx", ".pt"):
             raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
         with console.status(Text(f"Exporting and proving {path} …")):
-            card = export_checkpoint(loaded, path, sampling, horizon, storage)
+            card = export_checkpoint(loaded, path, **options)
         error = card.verification["exact"]["largest_error"]
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
         if rounding := card.verification.get("storage"):
             console.print(f"Stored in half: {changes(rounding)}.")
 
 
-def export_checkpoint(
-    checkpoint: Checkpoint, path: Path, sampling: str = "weights", horizon: int = 1, storage: str = "float32"
-) -> Card:
-    """Write a checkpoint's network as an artifact; the path's suffix chooses the format."""
+def export_checkpoint(checkpoint: Checkpoint, path: Path, *, horizon: int = 1, **options: Any) -> Card:
+    """Write a checkpoint's network as an artifact; the path's suffix chooses the format, `options` are `to_onnx`'s."""
     names = checkpoint.output_names
     if horizon > 1 and len(names) == 1:
         names = forecast_names(checkpoint.target, horizon)
@@ -107,13 +105,12 @@ def export_checkpoint(
         scaling=checkpoint.scaling,
         name=checkpoint.name,
         task=checkpoint.task,
-        sampling=sampling,
-        storage=storage,
         input_names=checkpoint.input_names,
         output_names=names,
         noise=checkpoint.noise,
         horizon=horizon,
         training=checkpoint.summary(),
+        **options,
     )
 
 

@@ -60,8 +60,8 @@ def load(
     """Open an artifact (`.onnx`, or `.pt` for TorchScript).
 
     `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
-    by default as many as the process has cores. An ONNX artifact's draws are kept for the next call with the same draws
-    and seed, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
+    by default as many as the process has cores. What an ONNX artifact drew is kept where the same draws and seed come
+    again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
     the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
@@ -347,7 +347,7 @@ class Model:
     def _ends(
         self, quantiles: Quantiles, levels: NDArray[np.float64], state: OnlineState | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper ends [K, B, …] at levels [K], calibrated, adapted to what a state has learnt; their errors."""
+        """Lower and upper ends [K, B, …] at levels [K], calibrated, adapted to what a state learnt; their errors."""
         factors = None
         if self.card.calibration is not None:
             factors = conformal.factors_at(self.card.calibration, levels.astype(np.float32))

@@ -486,6 +486,31 @@ def test_export_in_half_the_size(chain: dict[str, Outcome], tmp_path: Path) -> N
     fails(command("export", "other.pt", artifact, "--storage", "float16"), "storage must be one of")
 
 
+def test_export_of_a_stream(tmp_path: Path) -> None:
+    checkpoint, artifact = tmp_path / "levels.pt", tmp_path / "levels.onnx"
+    train = "train", "--csv", "prices.csv", "--target", "Close", "--window", 5, "--hidden", 3, "--epochs", 1
+    assert command(*train, "--values", "levels", "--out", checkpoint).code == 0
+    assert command("export", checkpoint, artifact, "--streaming").code == 0
+    assert "carries 2 states from row to row" in command("info", artifact).text
+    assert murho.load(artifact).stream(16).step([[100.0]]).samples.shape == (16, 1, 1)
+
+
+def test_predict_to_a_tolerance(tmp_path: Path) -> None:
+    coarse, fine = (
+        command(
+            "predict", "demo/model.onnx", "--csv", "prices.csv", "--tolerance", tolerance, "--out", tmp_path / "a.csv"
+        )
+        for tolerance in ("nonsense", 0.2)
+    )
+    assert coarse.code != 0
+    assert fine.code == 0, fine
+    assert len(pd.read_csv(tmp_path / "a.csv"))
+    fails(
+        command("predict", "demo/model.onnx", "--csv", "prices.csv", "--tolerance", -1),
+        "tolerance must be a number above 0",
+    )
+
+
 def test_export_of_columns_of_different_size(tmp_path: Path) -> None:
     """Volumes of millions beside prices of a hundred: the proof must test the network where it was trained."""
     checkpoint, artifact = tmp_path / "volume.pt", tmp_path / "volume.torchscript.pt"

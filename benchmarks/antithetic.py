@@ -1,8 +1,8 @@
 """Do mirrored draws pay? Draw 2k + 1 with the noise of draw 2k, negated: the error of means and interval ends, studied.
 
 Run: python benchmarks/antithetic.py. Three trained networks, 256 draws, 400 seeds: the variance over seeds of the mean
-and of the ends with independent draws, over that with mirrored ones. Above 1, mirrored draws are worth that many times as
-many independent ones. They would also spare half of the generator's work (`python benchmarks/profile_nodes.py`), but
+and of the ends with independent draws, over that with mirrored ones. Above 1, mirrored draws are worth that many times
+as many independent ones. They would also spare half of the generator's work (`python benchmarks/profile_nodes.py`), but
 nothing where the draws are kept.
 """
 

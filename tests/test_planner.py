@@ -1,6 +1,5 @@
 """Chunk sizes: guessed from the card, measured once, and never seen in an answer."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,27 +13,39 @@ from murho.runtime.planner import VECTOR, Chunks, fastest
 SEED = 5
 
 
-def slow_by(seconds: dict[int, float]) -> Any:
-    return lambda size: time.sleep(seconds[size])
+@pytest.fixture
+def slow_by(monkeypatch) -> Any:
+    """evaluate(size) that takes these seconds, of a clock of its own."""
+
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(planner, "perf_counter", lambda: Clock.now)
+
+    def made(seconds: dict[int, float], tried: list[int] | None = None) -> Any:
+        def evaluate(size: int) -> None:
+            Clock.now += seconds[size]
+            if tried is not None:
+                tried.append(size)
+
+        return evaluate
+
+    return made
 
 
-def test_the_fastest_per_draw() -> None:
+def test_the_fastest_per_draw(slow_by) -> None:
     assert fastest([64, 32, 128], slow_by({64: 0.004, 32: 0.003, 128: 0.0045})) == 128
     assert fastest([64, 32, 128], slow_by({64: 0.004, 32: 0.0005, 128: 0.008})) == 32
 
 
-def test_a_little_faster_is_not_enough() -> None:
+def test_a_little_faster_is_not_enough(slow_by) -> None:
     assert fastest([64, 32], slow_by({64: 0.0065, 32: 0.0031})) == 64
 
 
-def test_measuring_ends_in_time() -> None:
-    tried = []
-
-    def evaluate(size: int) -> None:
-        tried.append(size)
-        time.sleep(planner.MEASURING_SECONDS)
-
-    assert fastest([64, 32, 128], evaluate) == 64
+def test_measuring_ends_in_time(slow_by) -> None:
+    tried: list[int] = []
+    slow = planner.MEASURING_SECONDS
+    assert fastest([64, 32, 128], slow_by({64: slow, 32: slow, 128: slow}, tried)) == 64
     assert set(tried) == {64}
 
 

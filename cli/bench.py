@@ -55,7 +55,7 @@ def run(
     if loop is not None:
         systems[LOOP] = lambda x, draws, seed: loop(x, draws, LEVEL)
     turns = {name: max(1, rounds // 3) if name == LOOP else rounds for name in systems}
-    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(batches) * len(draw_counts) * sum(turns.values()))
         for batch in batches:
@@ -65,11 +65,11 @@ def run(
                 warm_up({name: system for name, system in systems.items() if name != LOOP}, x, draws)
                 times, answers = timed(systems, turns, x, draws, lambda *_: progress.advance(task))
                 check(answers, loop, x)
-                rows += _rows(times, batch, draws)
-    console.print(_table(rows, card))
+                results += rows(times, batch, draws, float(np.median(times[LOOP])) if LOOP in times else None)
+    console.print(_table(results, card))
     if json_path is not None:
-        write_json(json_path, {"network": card.name, "machine": machine(), "results": rows})
-    return rows
+        write_json(json_path, {"network": card.name, "machine": machine(), "results": results})
+    return results
 
 
 def system_name(model: Model) -> str:
@@ -164,28 +164,32 @@ def _murho(model: Model) -> System:
     return lambda x, draws, seed: model.predict(x, draws, LEVEL, seed)
 
 
-def _rows(times: dict[str, list[float]], batch: int, draws: int) -> list[dict[str, Any]]:
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    baseline = medians.get(LOOP)
-    return [
-        {
-            "rows": batch,
-            "draws": draws,
-            "system": name,
-            "median_ms": medians[name],
-            "p95_ms": float(np.percentile(values, 95)),
-            "rounds": len(values),
-            "times_faster_than_blitz": None if baseline is None else baseline / medians[name],
-        }
-        for name, values in times.items()
-    ]
+def rows(times: dict[str, list[float]], batch: int, draws: int, baseline: float | None) -> list[dict[str, Any]]:
+    """What tables and JSON say of milliseconds by system; `baseline` is the median that they are compared with."""
+    found = []
+    for name, values in times.items():
+        q25, median, q75, p95 = (float(value) for value in np.percentile(values, [25, 50, 75, 95]))
+        found.append(
+            {
+                "rows": batch,
+                "draws": draws,
+                "system": name,
+                "median_ms": median,
+                "q25_ms": q25,
+                "q75_ms": q75,
+                "p95_ms": p95,
+                "rounds": len(values),
+                "times_faster_than_blitz": None if baseline is None else baseline / median,
+            }
+        )
+    return found
 
 
-def _table(rows: list[dict[str, Any]], card: Card) -> Table:
+def _table(results: list[dict[str, Any]], card: Card) -> Table:
     table = Table(title=f"{card.name}: time of one interval, results checked", title_justify="left")
     for column in ("rows", "draws", "system", "median", "p95", "faster than BLiTZ"):
         table.add_column(column, justify="left" if column == "system" else "right")
-    for row in rows:
+    for row in results:
         ratio = row["times_faster_than_blitz"]
         cells = (
             str(row["rows"]),
@@ -195,6 +199,6 @@ def _table(rows: list[dict[str, Any]], card: Card) -> Table:
             f"{row['p95_ms']:.1f} ms",
         )
         table.add_row(
-            *cells, "" if ratio is None else f"{ratio:.3g} ×", end_section=row["system"] == rows[-1]["system"]
+            *cells, "" if ratio is None else f"{ratio:.3g} ×", end_section=row["system"] == results[-1]["system"]
         )
     return table

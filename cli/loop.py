@@ -51,7 +51,7 @@ class BlitzLoop:
         rows, reference = torch.from_numpy(x), self.reference
         if self._horizon > 1:
             return next(iter(reference.free([rows], draws, seed=0).values())).astype(np.float32)
-        scaled, once = reference.scaled(rows), forward or reference.network
+        scaled, once = reference.scaled(rows), reference.network if forward is None else forward
         outputs = np.stack([once(scaled).numpy() for _ in range(draws)])
         return reference.in_raw_units(outputs.astype(np.float64), rows).astype(np.float32)
 

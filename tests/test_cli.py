@@ -672,9 +672,10 @@ def test_bench_without_the_loop(demo: Outcome) -> None:
 
 
 def test_bench_statistics() -> None:
-    rows = bench._rows({"murho onnxruntime": [1.0, 4.0, 2.0], bench.LOOP: [10.0, 30.0, 20.0]}, 64, 100)
-    ours, loop = rows
+    times = {"murho onnxruntime": [1.0, 4.0, 2.0], bench.LOOP: [10.0, 30.0, 20.0]}
+    ours, loop = bench.rows(times, 64, 100, baseline=20.0)
     assert (ours["median_ms"], ours["times_faster_than_blitz"]) == (2, 10)
+    assert (ours["q25_ms"], ours["q75_ms"]) == (1.5, 3)  # half and one and a half steps up the sorted times
     assert ours["p95_ms"] == pytest.approx(2 + 0.9 * (4 - 2))  # 0.95 · 2 steps up the sorted times
     assert (loop["median_ms"], loop["times_faster_than_blitz"]) == (20, 1)
 

@@ -26,7 +26,7 @@ LOOP = "BLiTZ loop"
 LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
 LEVEL = 0.95
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
-WARM_UP = 3  # calls: the first ones of a shape allocate memory, optimise, and try sizes of chunks
+WARM_UP = 5  # calls: the first ones of a shape allocate, optimise, try sizes of chunks, and keep what they draw
 
 
 def run(

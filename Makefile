@@ -15,10 +15,11 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-bench: .venv/dev.stamp ## the speed, cold start and memory figures of the README
-	$(BIN)/python benchmarks/latency.py
-	$(BIN)/python benchmarks/cold_start.py
-	$(BIN)/python benchmarks/memory.py
+bench: .venv/dev.stamp ## docs/benchmark.md, with the README's figures of speed, cold start and memory: an hour
+	$(BIN)/python benchmarks/latency.py --write docs/benchmark.md --png docs/benchmark.png
+	$(BIN)/python benchmarks/cold_start.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/memory.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/instructions.py --write docs/benchmark.md
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/honest_cost.py
 

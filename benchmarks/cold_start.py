@@ -1,9 +1,11 @@
 """Cold start in an environment that has only the base install: import, load, first interval of 256 draws.
 
-Run: python benchmarks/cold_start.py. Makes a fresh virtual environment, installs murho without extras, and compares it,
-process by process in turn, with a bare onnxruntime script that does the same. Prints the environment's size too.
+Run: python benchmarks/cold_start.py [--write docs/benchmark.md]. Makes a fresh virtual environment, installs murho
+without extras, and compares it, process by process in turn, with a bare onnxruntime script that does the same. Prints
+the environment's size too.
 """
 
+import argparse
 import shutil
 import statistics
 import subprocess
@@ -13,6 +15,7 @@ import venv
 from pathlib import Path
 
 import torch
+from studies import write_section
 
 from murho.cli.tables import console
 from murho.export import to_onnx
@@ -52,6 +55,10 @@ print(imported - start, loaded - imported, done - loaded, mean[0, 0], lower[0, 0
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", type=Path, help="put what is printed into this page")
+    options = parser.parse_args()
+    lines = ["`python benchmarks/cold_start.py`: a fresh environment without extras, medians of processes in turn.\n"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         artifact = folder / "tutorial.onnx"
@@ -80,13 +87,18 @@ def main() -> None:
         for name, rows in times.items():
             imports, load, first, total = (statistics.median(column) for column in zip(*rows, strict=True))
             totals[name] = total
-            print(f"{name:17} import {imports:.3f} s, load {load:.3f} s, interval {first:.3f} s, in all {total:.3f} s")
-        print(f"murho takes {totals['murho'] / totals['bare onnxruntime']:.2f} times a bare onnxruntime script")
+            lines.append(
+                f"- {name}: import {imports:.3f} s, load {load:.3f} s, first interval of 256 draws {first:.3f} s, "
+                f"in all {total:.3f} s"
+            )
+        ratio = totals["murho"] / totals["bare onnxruntime"]
+        lines.append(f"- murho takes {ratio:.2f} times a bare onnxruntime script.")
         site = next((environment / "lib").glob("python*")) / "site-packages"
         sizes = {entry.name: _size(entry) / 1e6 for entry in site.iterdir()}
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:8]
-        print(f"environment {_size(environment) / 1e6:.0f} MB on disk:", end=" ")
-        print(", ".join(f"{name} {sizes[name]:.1f}" for name in largest))
+        parts = ", ".join(f"{name} {sizes[name]:.1f}" for name in largest)
+        lines.append(f"- The environment takes {_size(environment) / 1e6:.0f} MB on disk: {parts}.")
+        write_section(options.write, "Cold start", "\n".join(lines), head="# Benchmark")
 
 
 def _wheel(folder: Path) -> str:

@@ -1,7 +1,7 @@
 """Peak memory of 100,000 draws of the tutorial's network in one predict, in a process of its own.
 
-Run: python benchmarks/memory.py, on Linux. The bound is the samples themselves, what the statistics sort of them, and
-one chunk of draws per thread.
+Run: python benchmarks/memory.py [--write docs/benchmark.md], on Linux. The bound is the samples themselves, what the
+statistics sort of them, and one chunk of draws per thread.
 """
 
 import argparse
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--artifact", help="measure this artifact in this process")
     parser.add_argument("--draws", type=int, default=100_000)
+    parser.add_argument("--write", type=Path, help="put what is printed into this page")
     arguments = parser.parse_args()
     if arguments.artifact:
         measure(arguments.artifact, arguments.draws)
@@ -54,15 +55,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         artifact = Path(folder) / "tutorial.onnx"
         import torch  # here, so that the measured process stays without it
+        from studies import write_section
 
         from murho.export import to_onnx
         from murho.models import Forecaster
 
         torch.manual_seed(0)
         to_onnx(Forecaster(), artifact, torch.randn(8, 21, 1))
+        lines = ["`python benchmarks/memory.py`: the tutorial's network, one row, one call.\n"]
         for draws in (1000, 10_000, 100_000, 1_000_000):
             command = [sys.executable, __file__, "--artifact", str(artifact), "--draws", str(draws)]
-            subprocess.run(command, check=True)
+            run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            lines.append(f"- {run.stdout.strip()}")
+        write_section(arguments.write, "Memory", "\n".join(lines), head="# Benchmark")
 
 
 if __name__ == "__main__":

@@ -26,15 +26,25 @@ def apart(one: tuple[float, float], other: tuple[float, float], smallest: float 
     return abs(one[0] - other[0]) / max(float(np.hypot(one[1], other[1])), smallest)
 
 
-def write_section(path: Path | None, title: str, text: str) -> None:
-    """Print a study, and put it into a file in place of the section with the same title."""
+def write_section(path: Path | None, title: str, text: str, head: str = "# Studies") -> None:
+    """Print a study, and put it into a file in place of the section with the same title; `head` is for a new file."""
     print(f"\n## {title}\n\n{text}")
-    if path is None:
-        return
-    head, *sections = path.read_text(encoding="utf-8").split("\n## ") if path.exists() else ["# Studies\n"]
-    others = {section.partition("\n")[0]: section.rstrip() for section in sections}
-    others[title] = f"{title}\n\n{text.strip()}"
-    path.write_text("\n\n## ".join([head.rstrip(), *(others[name] for name in others)]) + "\n", encoding="utf-8")
+    if path is not None:
+        old_head, sections = read_sections(path)
+        write_sections(path, old_head or head, {**sections, title: text})
+
+
+def read_sections(path: Path) -> tuple[str, dict[str, str]]:
+    """What stands before the first section of a file, and the sections by title; nothing where there is no file."""
+    if not path.exists():
+        return "", {}
+    head, *sections = path.read_text(encoding="utf-8").split("\n## ")
+    return head.rstrip(), {title: text for title, _, text in (section.partition("\n") for section in sections)}
+
+
+def write_sections(path: Path, head: str, sections: dict[str, str]) -> None:
+    parts = (f"{title}\n\n{text.strip()}" for title, text in sections.items())
+    path.write_text("\n\n## ".join([head.rstrip(), *parts]) + "\n", encoding="utf-8")
 
 
 def keep_exporters_registry() -> None:

@@ -20,12 +20,13 @@ from ..runtime.typical import typical_inputs
 from .entry import extra
 from .tables import console, write_json
 
-System = Callable[[NDArray[np.float32], int], Intervals]
+System = Callable[[NDArray[np.float32], int, int], Intervals]  # of x, a number of draws, and a seed
 
 LOOP = "BLiTZ loop"
 LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
 LEVEL = 0.95
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
+WARM_UP = 5  # calls: the first ones of a shape allocate, optimise, try sizes of chunks, and keep what they draw
 
 
 def run(
@@ -47,27 +48,29 @@ def run(
     card = models[0].card
     if len({model.card.posterior_sha256 for model in models}) > 1:
         raise InputError(
-            "The artifacts were made from different networks. Benchmark artifacts of one network together."
+            "The artifacts were made from different networks, or store one differently. Benchmark artifacts of one "
+            "network and storage together."
         )
     systems: dict[str, System] = {system_name(model): _murho(model) for model in models}
     loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)
     if loop is not None:
-        systems[LOOP] = loop
+        systems[LOOP] = lambda x, draws, seed: loop(x, draws, LEVEL)
     turns = {name: max(1, rounds // 3) if name == LOOP else rounds for name in systems}
-    rows: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(batches) * len(draw_counts) * sum(turns.values()))
         for batch in batches:
             x = typical_inputs(card, batch)[0]
             for draws in draw_counts:
                 progress.update(task, description=f"{batch} rows, {draws} draws")
-                times, answers = timed(systems, turns, x, draws, lambda: progress.advance(task))
+                warm_up({name: system for name, system in systems.items() if name != LOOP}, x, draws)
+                times, answers = timed(systems, turns, x, draws, lambda *_: progress.advance(task))
                 check(answers, loop, x)
-                rows += _rows(times, batch, draws)
-    console.print(_table(rows, card))
+                results += rows(times, batch, draws, float(np.median(times[LOOP])) if LOOP in times else None)
+    console.print(_table(results, card))
     if json_path is not None:
-        write_json(json_path, {"network": card.name, "machine": machine(), "results": rows})
-    return rows
+        write_json(json_path, {"network": card.name, "machine": machine(), "results": results})
+    return results
 
 
 def system_name(model: Model) -> str:
@@ -75,27 +78,40 @@ def system_name(model: Model) -> str:
     return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
 
 
+def warm_up(systems: dict[str, System], x: NDArray[np.float32], draws: int) -> None:
+    for system in systems.values():
+        for call in range(WARM_UP):
+            system(x, draws, _first_seed(x, draws) - 1 - call)
+
+
 def timed(
     systems: dict[str, System],
     turns: dict[str, int],
     x: NDArray[np.float32],
     draws: int,
-    done: Callable[[], None] = lambda: None,
+    after: Callable[[str, Intervals], object] = lambda name, answer: None,
 ) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
-    """Milliseconds of each call, the systems in turn, so that a slow moment of the machine hits all."""
-    for name, system in systems.items():
-        if name != LOOP:
-            system(x, draws)  # the first call of a shape allocates memory
+    """Milliseconds of each call, and each system's last answer. `after` sees every answer, its time is not counted.
+
+    The systems go in turn, so that a slow moment of the machine hits all; one with fewer turns gets them spread over
+    the others'. Every call of a system has a seed that it never had before, in another shape neither: nothing that
+    was kept helps. Systems with as many turns have the same ones.
+    """
     times: dict[str, list[float]] = {name: [] for name in systems}
     answers = {}
-    for turn in range(max(turns.values())):
+    most, first = max(turns.values()), _first_seed(x, draws)
+    for turn in range(most):
         for name, system in systems.items():
-            if turn < turns[name]:
+            if (done := len(times[name])) < turns[name] * (turn + 1) // most:
                 start = time.perf_counter()
-                answers[name] = system(x, draws)
+                answers[name] = system(x, draws, first + done)
                 times[name].append(1000 * (time.perf_counter() - start))
-                done()
+                after(name, answers[name])
     return times, answers
+
+
+def _first_seed(x: NDArray[np.float32], draws: int) -> int:
+    return (len(x) << 40) + (draws << 16)
 
 
 def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
@@ -118,14 +134,20 @@ def _check_alike(
             raise MurhoError(f"{name} differs from the other artifact by {error:.2g} of the largest value.")
     if free is None:
         return
-    few = first.draws[:8]
-    error = np.abs(first.samples[: len(few)] - loop.given(x, few, first.seed, local)).max() / largest
-    if not error <= TOLERANCE:
-        raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
+    check_at_equal_noise(first, loop, x, local)
     # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
     allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws)) + TOLERANCE * largest
     if not (np.abs(first.mean - free.mean) <= allowed).all():
         raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
+
+
+def check_at_equal_noise(answer: Intervals, loop: Any, x: NDArray[np.float32], local: bool) -> None:
+    """Compare an artifact's first draws with those of BLiTZ's own layers, the generator's noise put in."""
+    few = answer.draws[:8]
+    largest = np.abs(answer.samples).max()
+    error = np.abs(answer.samples[: len(few)] - loop.given(x, few, answer.seed, local)).max() / largest
+    if not error <= TOLERANCE:
+        raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
 
 
 def machine() -> dict[str, Any]:
@@ -140,31 +162,35 @@ def machine() -> dict[str, Any]:
 
 
 def _murho(model: Model) -> System:
-    return lambda x, draws: model.predict(x, draws, LEVEL, 0)
+    return lambda x, draws, seed: model.predict(x, draws, LEVEL, seed)
 
 
-def _rows(times: dict[str, list[float]], batch: int, draws: int) -> list[dict[str, Any]]:
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    baseline = medians.get(LOOP)
-    return [
-        {
-            "rows": batch,
-            "draws": draws,
-            "system": name,
-            "median_ms": medians[name],
-            "p95_ms": float(np.percentile(values, 95)),
-            "rounds": len(values),
-            "times_faster_than_blitz": None if baseline is None else baseline / medians[name],
-        }
-        for name, values in times.items()
-    ]
+def rows(times: dict[str, list[float]], batch: int, draws: int, baseline: float | None) -> list[dict[str, Any]]:
+    """What tables and JSON say of milliseconds by system; `baseline` is the median that they are compared with."""
+    found = []
+    for name, values in times.items():
+        q25, median, q75, p95 = (float(value) for value in np.percentile(values, [25, 50, 75, 95]))
+        found.append(
+            {
+                "rows": batch,
+                "draws": draws,
+                "system": name,
+                "median_ms": median,
+                "q25_ms": q25,
+                "q75_ms": q75,
+                "p95_ms": p95,
+                "rounds": len(values),
+                "times_faster_than_blitz": None if baseline is None else baseline / median,
+            }
+        )
+    return found
 
 
-def _table(rows: list[dict[str, Any]], card: Card) -> Table:
+def _table(results: list[dict[str, Any]], card: Card) -> Table:
     table = Table(title=f"{card.name}: time of one interval, results checked", title_justify="left")
     for column in ("rows", "draws", "system", "median", "p95", "faster than BLiTZ"):
         table.add_column(column, justify="left" if column == "system" else "right")
-    for row in rows:
+    for row in results:
         ratio = row["times_faster_than_blitz"]
         cells = (
             str(row["rows"]),
@@ -174,6 +200,6 @@ def _table(rows: list[dict[str, Any]], card: Card) -> Table:
             f"{row['p95_ms']:.1f} ms",
         )
         table.add_row(
-            *cells, "" if ratio is None else f"{ratio:.3g} ×", end_section=row["system"] == rows[-1]["system"]
+            *cells, "" if ratio is None else f"{ratio:.3g} ×", end_section=row["system"] == results[-1]["system"]
         )
     return table

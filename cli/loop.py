@@ -1,11 +1,13 @@
 """An interval as BLiTZ's users get one: a forward pass per draw, then the statistics."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .. import Intervals
 from ..export.montecarlo import Plan
@@ -25,29 +27,38 @@ class BlitzLoop:
     def __init__(self, checkpoint: Path, card: Card) -> None:
         self._checkpoint = load_checkpoint(checkpoint)
         self._network = self._checkpoint.network()
-        self._names, self._horizon = card.output.names, card.horizon
-        posteriors = self._reference(local=False).posteriors
+        self._names, self._horizon, self._storage = card.output.names, card.horizon, card.storage
+        posteriors = self.reference.posteriors
         if posterior_sha256(posteriors.values()) != card.posterior_sha256:
             raise InputError(f"{checkpoint} is not the network that the artifacts were made from.")
 
     @cache  # noqa: B019 - a loop lives as long as its command
     def _reference(self, local: bool) -> Reference:
         loaded = self._checkpoint
-        plan = Plan(loaded.scaling, local, noise=loaded.noise, horizon=self._horizon)
+        plan = Plan(loaded.scaling, local, noise=loaded.noise, storage=self._storage, horizon=self._horizon)
         return examine(self._network, example_inputs(loaded), plan, loaded.task).reference
 
     def __call__(self, x: NDArray[np.float32], draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:
         """Intervals for x [B, …] in raw units, from `draws` forward passes, without observation noise."""
-        rows = torch.from_numpy(x)
-        reference = self._reference(local=False)
-        if self._horizon > 1:
-            samples = next(iter(reference.free([rows], draws, seed=0).values())).astype(np.float32)
-            return summarise(samples, level, np.arange(draws), 0, self._names)
         with torch.no_grad(), one_thread():
-            scaled = reference.scaled(rows)
-            outputs = np.stack([reference.network(scaled).numpy() for _ in range(draws)])
-        samples = reference.in_raw_units(outputs.astype(np.float64), rows).astype(np.float32)
+            samples = self.samples(x, draws)
         return summarise(samples, level, np.arange(draws), 0, self._names)
+
+    def samples(
+        self, x: NDArray[np.float32], draws: int, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> NDArray[np.float32]:
+        """BLiTZ's samples [S, B, …] in raw units; `forward` stands for the network's pass, where that was compiled."""
+        rows, reference = torch.from_numpy(x), self.reference
+        if self._horizon > 1:
+            return next(iter(reference.free([rows], draws, seed=0).values())).astype(np.float32)
+        scaled, once = reference.scaled(rows), reference.network if forward is None else forward
+        outputs = np.stack([once(scaled).numpy() for _ in range(draws)])
+        return reference.in_raw_units(outputs.astype(np.float64), rows).astype(np.float32)
+
+    @property
+    def reference(self) -> Reference:
+        """The network as its users call it, with its posteriors and its scaling."""
+        return self._reference(local=False)
 
     def given(
         self, x: NDArray[np.float32], draws: NDArray[np.int64], seed: int, local: bool = False

@@ -24,13 +24,15 @@ def predict(
     date: str | None,
     out: Path | None,
     draws: int | None,
+    tolerance: float | None,
     levels: list[float],
     seed: int | None,
     device: str,
 ) -> None:
     model = load(artifact, device)
     frame = read_table(csv, date)
-    answer = model.predict(frame, draws, (levels[0] if len(levels) == 1 else levels) if levels else None, seed)
+    level = (levels[0] if len(levels) == 1 else levels) if levels else None
+    answer = model.predict(frame, draws, level, seed, tolerance=tolerance)
     assert isinstance(answer, pd.DataFrame)
     if out is None:
         print(answer.to_string())
@@ -59,7 +61,9 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
     table.add_row("noise", _noise(card))
     table.add_row("horizon", f"{card.horizon} steps, each draw fed back" if card.horizon > 1 else "no path")
+    table.add_row("stream", f"carries {len(card.states)} states from row to row" if card.states else "no states")
     table.add_row("calibration", _calibration(card))
+    table.add_row("storage", "half: μ in float16, log σ in 8 bits" if card.storage == "half" else card.storage)
     training = {key: value for key, value in card.training.items() if key != "fingerprint"}
     table.add_row("training", "\n".join(f"{key}: {value}" for key, value in training.items()) or "none")
     table.add_row("proof", _proof(card.verification))
@@ -135,7 +139,16 @@ def _proof(report: dict[str, Any]) -> str:
     if not report:
         return "none"
     exact, law = report["exact"], report["law"]
+    rounding = f"\nstorage: {changes(report['storage'])}" if "storage" in report else ""
     return (
         f"equal noise: within {exact['largest_error']:.1e} of BLiTZ in {len(exact['cases'])} shapes\n"
-        f"own noise: smallest p {law['smallest_p']:.2g} of {law['tests']} Kolmogorov-Smirnov tests"
+        f"own noise: smallest p {law['smallest_p']:.2g} of {law['tests']} Kolmogorov-Smirnov tests{rounding}"
+    )
+
+
+def changes(rounding: dict[str, Any]) -> str:
+    """How far a rounded posterior is from the trained one, in words."""
+    return (
+        f"samples within {rounding['samples']:.1e} of the trained posterior's, ends of a {100 * rounding['level']:g} % "
+        f"interval within {100 * rounding['largest_end']:.2g} % of its width (median {100 * rounding['ends']:.2g} %)"
     )

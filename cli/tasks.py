@@ -29,7 +29,7 @@ from ..train import (
     save_checkpoint,
 )
 from ..train.data import forecast_names
-from .tables import console, write_json
+from .tables import changes, console, write_json
 
 
 def train(
@@ -78,20 +78,22 @@ def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, set
     return load_checkpoint(path)
 
 
-def export(checkpoint: Path, out: list[Path], sampling: str, horizon: int) -> None:
+def export(checkpoint: Path, out: list[Path], options: dict[str, Any]) -> None:
     for path in out:
         if path.suffix not in (".onnx", ".pt"):
             raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
         with console.status(Text(f"Exporting and proving {path} …")):
-            card = export_checkpoint(loaded, path, sampling, horizon)
+            card = export_checkpoint(loaded, path, **options)
         error = card.verification["exact"]["largest_error"]
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
+        if rounding := card.verification.get("storage"):
+            console.print(f"Stored in half: {changes(rounding)}.")
 
 
-def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weights", horizon: int = 1) -> Card:
-    """Write a checkpoint's network as an artifact; the path's suffix chooses the format."""
+def export_checkpoint(checkpoint: Checkpoint, path: Path, *, horizon: int = 1, **options: Any) -> Card:
+    """Write a checkpoint's network as an artifact; the path's suffix chooses the format, `options` are `to_onnx`'s."""
     names = checkpoint.output_names
     if horizon > 1 and len(names) == 1:
         names = forecast_names(checkpoint.target, horizon)
@@ -103,12 +105,12 @@ def export_checkpoint(checkpoint: Checkpoint, path: Path, sampling: str = "weigh
         scaling=checkpoint.scaling,
         name=checkpoint.name,
         task=checkpoint.task,
-        sampling=sampling,
         input_names=checkpoint.input_names,
         output_names=names,
         noise=checkpoint.noise,
         horizon=horizon,
         training=checkpoint.summary(),
+        **options,
     )
 
 
@@ -142,5 +144,7 @@ def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:
         f"{alive['bound']:.2g}",
     )
     console.print(table)
+    if rounding := report.get("storage"):
+        console.print(f"Stored in half: {changes(rounding)}.")
     if json_path is not None:
         write_json(json_path, report)

@@ -1,7 +1,6 @@
 """The same layers as ONNX functions of domain "murho": the twins of kernels.py, sampling inside.
 
-Inside a recurrent step the batch is the last axis: gates [S, 4H, B] = Wᵀ [S, 4H, F+H+1] @ (x, h, 1) [S, F+H+1, B]. The
-posterior (weight_ih, weight_hh, bias; each row-major) is exactly W row by row, so one product does all, without a copy.
+Inside a recurrent step the batch is the last axis: gates [S, 4H, B] = weight [S, 4H, F+H+1] @ (x, h, 1) [S, F+H+1, B].
 """
 
 import onnx
@@ -19,32 +18,25 @@ _SIZES = """
   axis0 = Constant<value = int64[1] {0}>()
   axis1 = Constant<value = int64[1] {1}>()
   free = Constant<value = int64[1] {-1}>()
-  count = Shape(draws)
-  n = Shape(mu)
+  count = Shape<start = 0, end = 1>(weight)
 """
 
 _WEIGHTS = """
+  n = Shape(mu)
   noise = murho.Normals<stream: int = @site>(draws, seed, n)
   scatter = Mul(sigma, noise)
   weights = Add(mu, scatter)
 """
 
 _LINEAR = """
-  inputs0 = Constant<value_int: int = @inputs>()
-  inputs1 = Unsqueeze(inputs0, axis0)
-  outputs0 = Constant<value_int: int = @outputs>()
-  outputs1 = Unsqueeze(outputs0, axis0)
-  area = Mul(inputs1, outputs1)
-  flat_weight = Slice(weights, axis0, area, axis1)
-  weight_shape = Concat<axis = 0>(free, outputs1, inputs1)
-  weight = Reshape(flat_weight, weight_shape)
-  weight_t = Transpose<perm = [0, 2, 1]>(weight)
+  inputs1 = Shape<start = 1, end = 2>(weight)
+  outputs1 = Shape<start = 2>(weight)
   x_shared0 = Constant<value_int: int = @shared>()
   x_shared = Cast<to = 9>(x_shared0)
   x_lead = Where(x_shared, axis1, count)
   rows_shape = Concat<axis = 0>(x_lead, free, inputs1)
   rows = Reshape(x, rows_shape)
-  product = MatMul(rows, weight_t)
+  product = MatMul(rows, weight)
   middle = Shape<start = 1, end = -1>(x)
   y_shape = Concat<axis = 0>(free, middle, outputs1)
 """
@@ -101,19 +93,10 @@ _LOCAL_END = """
   y = Reshape(total, y_shape)
 """
 
-_CONVOLUTION = """
-  weight_shape = Constant<value_ints: ints = @shape>()
-  weight_n = ReduceProd<keepdims = 1>(weight_shape)
-  weight_flat = Slice(weights, axis0, weight_n, axis1)
-"""
-
 _CONV_OPTIONS = "strides: ints = @stride, pads: ints = @pads, dilations: ints = @dilation, group: int = @groups"
 
 # A convolution for each draw: ONNX's groups are fixed when the file is written, the number of draws is not.
 _CONV_EACH = """
-  each_shape = Concat<axis = 0>(count, weight_shape)
-  weight = Reshape(weight_flat, each_shape)
-  {bias_each}
   inner = Shape<start = 1>(x)
   x_shape = Concat<axis = 0>(count, free, inner)
   x_draws = Reshape(x, x_shape)
@@ -131,15 +114,14 @@ _CONV_EACH = """
 _CONV_SHARED = """
   groups0 = Constant<value_int: int = @groups>()
   groups1 = Unsqueeze(groups0, axis0)
-  outputs1 = Slice(weight_shape, axis0, axis1)
-  end = Shape(weight_shape)
-  part = Slice(weight_shape, axis1, end)
+  outputs1 = Shape<start = 1, end = 2>(weight)
+  part = Shape<start = 2>(weight)
   split_shape = Concat<axis = 0>(count, groups1, free, part)
-  weight_split = Reshape(weight_flat, split_shape)
+  weight_split = Reshape(weight, split_shape)
   weight_groups = Transpose<perm = [1, 0, 2, {weight_axes}]>(weight_split)
   kernel_shape = Concat<axis = 0>(free, part)
   kernel = Reshape(weight_groups, kernel_shape)
-  {bias_each}
+  {bias_groups}
   channels = Conv<{options}>(x, kernel{bias_many})
   space = Shape<start = 2>(channels)
   rows = Shape<start = 0, end = 1>(x)
@@ -150,21 +132,16 @@ _CONV_SHARED = """
   y = Reshape(y_draws, y_shape)
 """
 
-_BIAS_EACH = "bias = Slice(weights, weight_n, n, axis1)"
-
-_BIAS_SHARED = """bias_flat = Slice(weights, weight_n, n, axis1)
-  bias_shape = Concat<axis = 0>(count, groups1, free)
-  bias_split = Reshape(bias_flat, bias_shape)
+_BIAS_GROUPS = """bias_shape = Concat<axis = 0>(count, groups1, free)
+  bias_split = Reshape(bias, bias_shape)
   bias_groups = Transpose<perm = [1, 0, 2]>(bias_split)
-  bias = Reshape(bias_groups, free)"""
+  bias_flat = Reshape(bias_groups, free)"""
 
 _EMBEDDING = """
-  rows0 = Constant<value_int: int = @rows>()
-  rows1 = Unsqueeze(rows0, axis0)
-  width0 = Constant<value_int: int = @width>()
-  width1 = Unsqueeze(width0, axis0)
+  rows1 = Shape<start = 1, end = 2>(weight)
+  width1 = Shape<start = 2>(weight)
   table_shape = Concat<axis = 0>(free, width1)
-  table = Reshape(weights, table_shape)
+  table = Reshape(weight, table_shape)
   x_shared0 = Constant<value_int: int = @shared>()
   x_shared = Cast<to = 9>(x_shared0)
   x_lead = Where(x_shared, axis1, count)
@@ -207,7 +184,6 @@ _NO_MAX_NORM = """
 """
 
 _BIAS = """
-  bias = Slice(weights, area, n, axis1)
   bias_row = Unsqueeze(bias, axis1)
   total = Add(product, bias_row)
   y = Reshape(total, y_shape)
@@ -258,14 +234,9 @@ _H_ALL = """
 """
 
 _LSTM = """
-  gates_wide = Constant<value = int64[1] {4}>()
-  width = Mul(gates_wide, hidden1)
   c_draws = Reshape(c, s_shape)
   c_lead = Transpose<perm = [0, 2, 1]>(c_draws)
   c_first = Expand(c_lead, over_draws3)
-  w_shape = Concat<axis = 0>(count, free, width)
-  w = Reshape(weights, w_shape)
-  wt = Transpose<perm = [0, 2, 1]>(w)
 """
 
 _LSTM_STEPS = """
@@ -274,7 +245,7 @@ _LSTM_STEPS = """
     => (float[?, ?, ?] h_new, float[?, ?, ?] c_new, float[?, ?, ?] h_out)
   {
     column = Concat<axis = 1>(x_now, h_old, one)
-    gates = MatMul(wt, column)
+    gates = MatMul(weight, column)
     gate_i, gate_f, gate_g, gate_o = Split<axis = 1, num_outputs = 4>(gates)
     i = Sigmoid(gate_i)
     f = Sigmoid(gate_f)
@@ -298,24 +269,23 @@ _C_LAST = """
 _PEEPHOLE = """
   two = Constant<value = int64[1] {2}>()
   three = Constant<value = int64[1] {3}>()
-  width2 = Mul(two, hidden1)
-  width3 = Mul(three, hidden1)
-  row_b = Add(inputs1, hidden1)
-  row_end = Add(row_b, axis1)
-  w_g = Slice(w, width2, width3, axis2)
-  w_gx = Slice(w_g, axis0, inputs1, axis1)
-  w_gb = Slice(w_g, row_b, row_end, axis1)
-  w_xg = Concat<axis = 1>(w_gx, w_gb)
-  wt_xg = Transpose<perm = [0, 2, 1]>(w_xg)
+  g_first = Mul(two, hidden1)
+  g_end = Mul(three, hidden1)
+  weight_g = Slice(weight, g_first, g_end, axis1)
+  one_column = Add(inputs1, hidden1)
+  last_column = Add(one_column, axis1)
+  weight_gx = Slice(weight_g, axis0, inputs1, axis2)
+  weight_gb = Slice(weight_g, one_column, last_column, axis2)
+  weight_xg = Concat<axis = 2>(weight_gx, weight_gb)
   h_end, c_end, h_all = Scan<num_scan_inputs = 1, body = step
     (float[?, ?, ?] h_old, float[?, ?, ?] c_old, float[?, ?, ?] x_now)
     => (float[?, ?, ?] h_new, float[?, ?, ?] c_new, float[?, ?, ?] h_out)
   {
     column = Concat<axis = 1>(x_now, c_old, one)
-    gates = MatMul(wt, column)
+    gates = MatMul(weight, column)
     gate_i, gate_f, gate_g, gate_o = Split<axis = 1, num_outputs = 4>(gates)
     x_one = Concat<axis = 1>(x_now, one)
-    candidate = MatMul(wt_xg, x_one)
+    candidate = MatMul(weight_xg, x_one)
     i = Sigmoid(gate_i)
     f = Sigmoid(gate_f)
     g = Sigmoid(candidate)
@@ -330,46 +300,16 @@ _PEEPHOLE = """
 """
 
 _GRU = """
-  two = Constant<value = int64[1] {2}>()
-  three = Constant<value = int64[1] {3}>()
-  four = Constant<value = int64[1] {4}>()
-  width2 = Mul(two, hidden1)
-  width3 = Mul(three, hidden1)
-  width4 = Mul(four, hidden1)
-  x_end = Mul(inputs1, width3)
-  h_area = Mul(hidden1, width3)
-  w_end = Add(x_end, h_area)
-  new_bias = Add(w_end, width3)
-  w_shape = Concat<axis = 0>(count, free, width3)
-  w_flat = Slice(weights, axis0, new_bias, axis1)
-  w_all = Reshape(w_flat, w_shape)
-  w_rz = Slice(w_all, axis0, width2, axis2)
-  wt_rz = Transpose<perm = [0, 2, 1]>(w_rz)
-  w_n = Slice(w_all, width2, width3, axis2)
-  row_h = Add(inputs1, hidden1)
-  row_b = Add(row_h, axis1)
-  w_nx = Slice(w_n, axis0, inputs1, axis1)
-  w_nb = Slice(w_n, row_h, row_b, axis1)
-  w_xn = Concat<axis = 1>(w_nx, w_nb)
-  wt_xn = Transpose<perm = [0, 2, 1]>(w_xn)
-  w_nh = Slice(w_n, inputs1, row_h, axis1)
-  b_flat = Slice(weights, new_bias, n, axis1)
-  b_nh = Unsqueeze(b_flat, axis1)
-  w_hn = Concat<axis = 1>(w_nh, b_nh)
-  wt_hn = Transpose<perm = [0, 2, 1]>(w_hn)
   h_end, h_all = Scan<num_scan_inputs = 1, body = step
     (float[?, ?, ?] h_old, float[?, ?, ?] x_now) => (float[?, ?, ?] h_new, float[?, ?, ?] h_out)
   {
-    both = Concat<axis = 1>(x_now, h_old, one)
-    gates = MatMul(wt_rz, both)
-    open = Sigmoid(gates)
-    r, z = Split<axis = 1, num_outputs = 2>(open)
-    x_one = Concat<axis = 1>(x_now, one)
-    x_part = MatMul(wt_xn, x_one)
-    h_one = Concat<axis = 1>(h_old, one)
-    h_part = MatMul(wt_hn, h_one)
-    reset = Mul(r, h_part)
-    new_in = Add(x_part, reset)
+    column = Concat<axis = 1>(x_now, h_old, one)
+    gates = MatMul(weight, column)
+    gate_r, gate_z, new_x, new_h = Split<axis = 1, num_outputs = 4>(gates)
+    r = Sigmoid(gate_r)
+    z = Sigmoid(gate_z)
+    reset = Mul(r, new_h)
+    new_in = Add(new_x, reset)
     new = Tanh(new_in)
     change = Sub(h_old, new)
     kept = Mul(z, change)
@@ -390,7 +330,6 @@ _SUMMARY = """
   squares = ReduceSumSquare<keepdims = 0>(off, axis0)
   variance = Div(squares, last_float)
   std = Sqrt(variance)
-  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
   levels_double = Cast<to = 11>(levels)
   unit = Constant<value = double {1}>()
   half = Constant<value = double {0.5}>()
@@ -403,6 +342,7 @@ _SUMMARY = """
   above_one = Add(unit, levels_double)
 """
 
+# Only the tails that the levels reach into are sorted; places count from the outer end of a tail.
 _END = """
   {end}_tail = Mul({side}_one, half)
   {end}_position = Mul({end}_tail, last_double)
@@ -413,12 +353,19 @@ _END = """
   {end}_share64 = Sub({end}_position, {end}_floor)
   {end}_share32 = CastLike({end}_share64, samples)
   {end}_share = Reshape({end}_share32, share_shape)
-  {end}_low = Gather<axis = 0>(ordered, {end}_index)
-  {end}_high = Gather<axis = 0>(ordered, {end}_top)
+  {places}
+  {end}_innermost = ReduceMax<keepdims = 1>({inner})
+  {end}_length = Add({end}_innermost, axis1)
+  {end}_sorted, {end}_order = TopK<axis = 0, largest = {largest}>(samples, {end}_length)
+  {end}_low = Gather<axis = 0>({end}_sorted, {low})
+  {end}_high = Gather<axis = 0>({end}_sorted, {high})
   {end}_gap = Sub({end}_high, {end}_low)
   {end}_step = Mul({end}_share, {end}_gap)
   {end} = Add({end}_low, {end}_step)
 """
+
+_UPPER_PLACES = """upper_low_place = Sub(last, upper_index)
+  upper_high_place = Sub(last, upper_top)"""
 
 
 # A Student-t number is a normal over the root mean square of `degrees` others.
@@ -453,6 +400,7 @@ _STUDENT = """
   noise = Div(top, root)
 """
 
+# An artifact that was never calibrated, all factors 1, sorts nothing.
 _STRETCH = """
   axis0 = Constant<value = int64[1] {0}>()
   axis1 = Constant<value = int64[1] {1}>()
@@ -460,50 +408,64 @@ _STRETCH = """
   unit = Constant<value = float {1.0}>()
   zero = Constant<value = float {0.0}>()
   half = Constant<value = float {0.5}>()
-  count = Shape<start = 0, end = 1>(samples)
-  last = Sub(count, axis1)
-  ordered, order = TopK<axis = 0, largest = 0>(samples, count)
-  low_index = Div(last, two)
-  high_index = Div(count, two)
-  low = Gather<axis = 0>(ordered, low_index)
-  high = Gather<axis = 0>(ordered, high_index)
-  between = Sub(high, low)
-  half_way = Mul(half, between)
-  median = Add(low, half_way)
-  column = Unsqueeze(levels, axis1)
-  reached0 = LessOrEqual(slots, column)
-  reached = Cast<to = 7>(reached0)
-  number = ReduceSum<keepdims = 0>(reached, axis1)
-  number_less = Sub(number, axis1)
-  below = Max(number_less, axis0)
-  many = Shape(slots)
-  highest = Sub(many, axis1)
-  next = Add(below, axis1)
-  above = Min(next, highest)
-  start = Gather(slots, below)
-  stop = Gather(slots, above)
-  gap = Sub(stop, start)
-  over = Sub(levels, start)
-  is_gap = Greater(gap, zero)
-  safe_gap = Where(is_gap, gap, unit)
-  raw_share = Div(over, safe_gap)
-  inner_share = Clip(raw_share, zero, unit)
-  share0 = Where(is_gap, inner_share, zero)
-  share = Unsqueeze(share0, axis1)
-  factor_low = Gather(factors, below)
-  factor_high = Gather(factors, above)
-  factor_gap = Sub(factor_high, factor_low)
-  factor_step = Mul(share, factor_gap)
-  factor = Add(factor_low, factor_step)
-  less0 = Sub(unit, factor)
-  less1 = Mul(less0, noise)
-  less = Unsqueeze(less1, axis1)
-  lower_side = Sub(median, lower)
-  lower_less = Mul(less, lower_side)
-  lower_end = Add(lower, lower_less)
-  upper_side = Sub(upper, median)
-  upper_less = Mul(less, upper_side)
-  upper_end = Sub(upper, upper_less)
+  off = Sub(factors, unit)
+  distance = Abs(off)
+  most = ReduceMax<keepdims = 0>(distance)
+  calibrated = Greater(most, zero)
+  lower_end, upper_end = If<
+    then_branch = stretched () => (float[?, ?, ?] lower_then, float[?, ?, ?] upper_then)
+  {
+    count = Shape<start = 0, end = 1>(samples)
+    last = Sub(count, axis1)
+    ordered, order = TopK<axis = 0, largest = 0>(samples, count)
+    low_index = Div(last, two)
+    high_index = Div(count, two)
+    low = Gather<axis = 0>(ordered, low_index)
+    high = Gather<axis = 0>(ordered, high_index)
+    between = Sub(high, low)
+    half_way = Mul(half, between)
+    median = Add(low, half_way)
+    column = Unsqueeze(levels, axis1)
+    reached0 = LessOrEqual(slots, column)
+    reached = Cast<to = 7>(reached0)
+    number = ReduceSum<keepdims = 0>(reached, axis1)
+    number_less = Sub(number, axis1)
+    below = Max(number_less, axis0)
+    many = Shape(slots)
+    highest = Sub(many, axis1)
+    next = Add(below, axis1)
+    above = Min(next, highest)
+    start = Gather(slots, below)
+    stop = Gather(slots, above)
+    gap = Sub(stop, start)
+    over = Sub(levels, start)
+    is_gap = Greater(gap, zero)
+    safe_gap = Where(is_gap, gap, unit)
+    raw_share = Div(over, safe_gap)
+    inner_share = Clip(raw_share, zero, unit)
+    share0 = Where(is_gap, inner_share, zero)
+    share = Unsqueeze(share0, axis1)
+    factor_low = Gather(factors, below)
+    factor_high = Gather(factors, above)
+    factor_gap = Sub(factor_high, factor_low)
+    factor_step = Mul(share, factor_gap)
+    factor = Add(factor_low, factor_step)
+    less0 = Sub(unit, factor)
+    less1 = Mul(less0, noise)
+    less = Unsqueeze(less1, axis1)
+    lower_side = Sub(median, lower)
+    lower_less = Mul(less, lower_side)
+    lower_then = Add(lower, lower_less)
+    upper_side = Sub(upper, median)
+    upper_less = Mul(less, upper_side)
+    upper_then = Sub(upper, upper_less)
+  },
+    else_branch = untouched () => (float[?, ?, ?] lower_else, float[?, ?, ?] upper_else)
+  {
+    lower_else = Identity(lower)
+    upper_else = Identity(upper)
+  }
+  >(calibrated)
 """
 
 
@@ -515,12 +477,23 @@ def _without_sequence(body: str) -> str:
     return body
 
 
-_ENDS = _END.format(end="lower", side="below") + _END.format(end="upper", side="above")
-_SEQUENCE_ATTRIBUTES = ("site", "inputs", "hidden", "shared", "state_shared")
-_LINEAR_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
-_CONV_ATTRIBUTES = ("site", "shape", "stride", "pads", "dilation", "groups")
+_LOWER_END = _END.format(
+    end="lower", side="below", largest=0, places="", inner="lower_top", low="lower_index", high="lower_top"
+)
+_UPPER_END = _END.format(
+    end="upper",
+    side="above",
+    largest=1,
+    places=_UPPER_PLACES,
+    inner="upper_low_place",
+    low="upper_low_place",
+    high="upper_high_place",
+)
+_SEQUENCE_ATTRIBUTES = ("inputs", "hidden", "shared", "state_shared")
+_LOCAL_ATTRIBUTES = ("site", "inputs", "outputs", "shared")
+_CONV_ATTRIBUTES = ("stride", "pads", "dilation", "groups")
 _SAMPLED = ("draws", "seed", "mu", "sigma")
-_RECURRENT = _SIZES + _WEIGHTS + _SEQUENCE
+_RECURRENT = _SIZES + _SEQUENCE
 
 Source = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
 
@@ -531,14 +504,14 @@ def _convolution(rank: int, bias: bool, shared: bool) -> Source:
         options=_CONV_OPTIONS,
         inputs=3 if bias else 2,
         axes=", ".join("?" * (rank + 2)),
-        bias_each=(_BIAS_SHARED if shared else _BIAS_EACH) if bias else "",
+        bias_groups=_BIAS_GROUPS if bias else "",
         bias_type=", float[?] b_one" if bias else "",
         bias_one=", b_one" if bias else "",
-        bias_many=", bias" if bias else "",
+        bias_many=(", bias_flat" if shared else ", bias") if bias else "",
         weight_axes=", ".join(str(axis) for axis in (*spatial, 3 + rank)),
         space_axes=", ".join(str(axis) for axis in (*spatial, 3 + rank)),
     )
-    return _CONV_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _CONVOLUTION + body
+    return _CONV_ATTRIBUTES, ("x", "weight", "bias") if bias else ("x", "weight"), ("y",), _SIZES + body
 
 
 def convolution_name(rank: int, bias: bool, shared: bool) -> str:
@@ -548,17 +521,17 @@ def convolution_name(rank: int, bias: bool, shared: bool) -> str:
 
 # name: (attributes, inputs, outputs, body)
 _SOURCES: dict[str, Source] = {
-    "BayesianWeights": (("site",), _SAMPLED, ("weights",), "  n = Shape(mu)\n" + _WEIGHTS),
-    "BayesianLinear": (_LINEAR_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _LINEAR + _BIAS),
-    "BayesianLinearNoBias": (_LINEAR_ATTRIBUTES, ("x", *_SAMPLED), ("y",), _SIZES + _WEIGHTS + _LINEAR + _NO_BIAS),
+    "BayesianWeights": (("site",), _SAMPLED, ("weights",), _WEIGHTS),
+    "BayesianLinear": (("shared",), ("x", "weight", "bias"), ("y",), _SIZES + _LINEAR + _BIAS),
+    "BayesianLinearNoBias": (("shared",), ("x", "weight"), ("y",), _SIZES + _LINEAR + _NO_BIAS),
     "BayesianLinearLocal": (
-        _LINEAR_ATTRIBUTES,
+        _LOCAL_ATTRIBUTES,
         ("x", *_SAMPLED),
         ("y",),
         _LINEAR_LOCAL + _LOCAL_BIAS + _LOCAL_END,
     ),
     "BayesianLinearNoBiasLocal": (
-        _LINEAR_ATTRIBUTES,
+        _LOCAL_ATTRIBUTES,
         ("x", *_SAMPLED),
         ("y",),
         _LINEAR_LOCAL + _LOCAL_NO_BIAS + _LOCAL_END,
@@ -570,32 +543,32 @@ _SOURCES: dict[str, Source] = {
         for shared in (True, False)
     },
     "BayesianEmbedding": (
-        ("site", "rows", "width", "shared"),
-        ("x", *_SAMPLED),
+        ("shared",),
+        ("x", "weight"),
         ("y",),
-        _SIZES + _WEIGHTS + _EMBEDDING + _NO_MAX_NORM,
+        _SIZES + _EMBEDDING + _NO_MAX_NORM,
     ),
     "BayesianEmbeddingMaxNorm": (
-        ("site", "rows", "width", "max_norm", "norm_type", "shared"),
-        ("x", *_SAMPLED),
+        ("max_norm", "norm_type", "shared"),
+        ("x", "weight"),
         ("y",),
-        _SIZES + _WEIGHTS + _EMBEDDING + _MAX_NORM,
+        _SIZES + _EMBEDDING + _MAX_NORM,
     ),
     "BayesianGRU": (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", *_SAMPLED),
+        ("x", "h", "weight"),
         ("sequence", "h_last"),
         _RECURRENT + _GRU + _H_LAST + _H_ALL,
     ),
     "BayesianGRULast": (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", *_SAMPLED),
+        ("x", "h", "weight"),
         ("h_last",),
         _RECURRENT + _without_sequence(_GRU) + _H_LAST,
     ),
     "ObservationNoise": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _GAUSSIAN),
     "ObservationNoiseStudent": (("n", "degrees"), ("draws", "seed"), ("noise",), _NOISE + _STUDENT),
-    "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _ENDS),
+    "Summary": ((), ("samples", "levels"), ("mean", "std", "lower", "upper"), _SUMMARY + _LOWER_END + _UPPER_END),
     "Stretch": (
         (),
         ("samples", "lower", "upper", "levels", "noise", "slots", "factors"),
@@ -606,13 +579,13 @@ _SOURCES: dict[str, Source] = {
 for _name, _steps in (("BayesianLSTM", _LSTM_STEPS), ("BayesianLSTMPeephole", _PEEPHOLE)):
     _SOURCES[_name] = (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "c", *_SAMPLED),
+        ("x", "h", "c", "weight"),
         ("sequence", "h_last", "c_last"),
         _RECURRENT + _LSTM + _steps + _C_LAST + _H_LAST + _H_ALL,
     )
     _SOURCES[f"{_name}Last"] = (
         _SEQUENCE_ATTRIBUTES,
-        ("x", "h", "c", *_SAMPLED),
+        ("x", "h", "c", "weight"),
         ("h_last", "c_last"),
         _RECURRENT + _LSTM + _without_sequence(_steps) + _C_LAST + _H_LAST,
     )
@@ -641,7 +614,7 @@ def schemas() -> dict[str, onnx.defs.OpSchema]:
     kind = onnx.defs.OpSchema
     integers = {"draws", "seed"}
     types = {"max_norm": kind.AttrType.FLOAT, "norm_type": kind.AttrType.FLOAT}
-    types |= dict.fromkeys(("shape", "stride", "pads", "dilation"), kind.AttrType.INTS)
+    types |= dict.fromkeys(("stride", "pads", "dilation"), kind.AttrType.INTS)
     made = {}
     for name, (attributes, inputs, outputs, _) in _SOURCES.items():
         tokens = {"x"} if name.startswith("BayesianEmbedding") else set()

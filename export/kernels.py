@@ -1,7 +1,8 @@
 """What one Bayesian layer computes for all draws at once, in torch. TorchScript compiles these functions as they are.
 
 Draws travel folded into the batch axis, draw-major: a tensor is [S·B, …], or [B, …] where it is the same for every draw
-("shared"). S draws, B batch, T time, F inputs, H hidden units.
+("shared"). S draws, B batch, T time, F inputs, H hidden units. Weights
+have an axis of draws in front.
 """
 
 import torch
@@ -16,26 +17,12 @@ def sample_weights(draws: Tensor, seed: Tensor, mu: Tensor, sigma: Tensor, site:
     return mu + sigma * torch_normals(draws, seed, site, mu.size(0))
 
 
-def linear(
-    x: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    outputs: int,
-    bias: bool,
-    shared: bool,
-) -> Tensor:
-    """BayesianLinear: x [S·B or B, …, inputs] -> [S·B, …, outputs]. Posterior: weight [outputs, inputs], bias."""
-    count = draws.size(0)
-    weights = sample_weights(draws, seed, mu, sigma, site)
-    weight = weights[:, : inputs * outputs].reshape(count, outputs, inputs)
-    rows = x.reshape(1 if shared else count, -1, inputs)
-    y = torch.matmul(rows, weight.transpose(1, 2))
-    if bias:
-        y = y + weights[:, inputs * outputs :].unsqueeze(1)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, shared: bool) -> Tensor:
+    """BayesianLinear: x [S·B or B, …, I] -> [S·B, …, O], with weight [S, I, O] and bias [S, O]."""
+    count, inputs, outputs = weight.shape
+    y = torch.matmul(x.reshape(1 if shared else count, -1, inputs), weight)
+    if bias is not None:
+        y = y + bias.unsqueeze(1)
     return y.reshape([-1] + list(x.shape[1:-1]) + [outputs])  # noqa: RUF005 - TorchScript knows no unpacking
 
 
@@ -70,29 +57,20 @@ def linear_local(
 
 def convolution(
     x: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    shape: list[int],
-    bias: bool,
+    weight: Tensor,
+    bias: Tensor | None,
     stride: list[int],
     pads: list[int],
     dilation: list[int],
     groups: int,
     shared: bool,
 ) -> Tensor:
-    """BayesianConv1d, 2d, 3d: x [S·B or B, C, …] -> [S·B, O, …]. Posterior: weight `shape` [O, C / groups, …], bias.
+    """BayesianConv1d, 2d, 3d: x [S·B or B, C, …] -> [S·B, O, …], with weight [S, O, C / groups, …] and bias [S, O].
 
     `pads` are ONNX's: the begin of each axis, then the end of each. Different weights for each draw are groups of one
     convolution; where x is the same for all draws, their outputs are channels of one.
     """
-    count, rank = draws.size(0), len(stride)
-    weights = sample_weights(draws, seed, mu, sigma, site)
-    n = 1
-    for size in shape:
-        n = n * size
+    count, outputs, rank = weight.size(0), weight.size(1), len(stride)
     begins, ends = pads[:rank], pads[rank:]
     if begins != ends:
         around: list[int] = []
@@ -100,11 +78,11 @@ def convolution(
             around += [begins[rank - 1 - k], ends[rank - 1 - k]]
         x = F.pad(x, around)
         begins = [0] * rank
-    outputs = shape[0]
-    weight = weights[:, :n].reshape([count, groups, outputs // groups] + shape[1:])  # noqa: RUF005
-    biases = weights[:, n:].reshape(count, groups, -1)
+    part = list(weight.shape[2:])
     if shared:  # a group's channels stand together: [G, S, O / G]
-        weight, biases = weight.transpose(0, 1), biases.transpose(0, 1)
+        weight = weight.reshape([count, groups, -1] + part).transpose(0, 1)  # noqa: RUF005
+        if bias is not None:
+            bias = bias.reshape(count, groups, -1).transpose(0, 1)
         parts = groups
     else:
         x = x.reshape([count, -1] + list(x.shape[1:])).transpose(0, 1)  # noqa: RUF005
@@ -112,8 +90,8 @@ def convolution(
         parts = count * groups
     y = torch.convolution(
         x,
-        weight.reshape([-1] + shape[1:]),  # noqa: RUF005
-        biases.reshape(-1) if bias else None,
+        weight.reshape([-1] + part),  # noqa: RUF005
+        bias if bias is None else bias.reshape(-1),
         stride,
         begins,
         dilation,
@@ -130,27 +108,14 @@ def convolution(
     return y.transpose(0, 1).reshape([-1, outputs] + space)  # noqa: RUF005
 
 
-def embedding(
-    x: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    rows: int,
-    width: int,
-    max_norm: float,
-    norm_type: float,
-    shared: bool,
-) -> Tensor:
-    """BayesianEmbedding: x int64 [S·B or B, …] -> [S·B, …, width]. Posterior: weight [rows, width].
+def embedding(x: Tensor, weight: Tensor, max_norm: float, norm_type: float, shared: bool) -> Tensor:
+    """BayesianEmbedding: x int64 [S·B or B, …] -> [S·B, …, W], with weight [S, R, W].
 
     With a `max_norm` above 0, looked-up vectors that are longer are shortened to it, as torch.embedding_renorm_ does.
     """
-    count = draws.size(0)
-    weight = sample_weights(draws, seed, mu, sigma, site).reshape(-1, width)
+    count, rows, width = weight.shape
     index = x.reshape(1 if shared else count, -1) + torch.arange(count, device=x.device).unsqueeze(1) * rows
-    y = weight[index]
+    y = weight.reshape(-1, width)[index]
     if max_norm > 0.0:
         length = torch.linalg.vector_norm(y, norm_type, dim=-1, keepdim=True)
         y = torch.where(length > max_norm, y * (max_norm / (length + 1e-7)), y)
@@ -158,32 +123,17 @@ def embedding(
 
 
 def lstm(
-    x: Tensor,
-    h: Tensor,
-    c: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    hidden: int,
-    peephole: bool,
-    shared: bool,
-    state_shared: bool,
+    x: Tensor, h: Tensor, c: Tensor, weight: Tensor, peephole: bool, shared: bool, state_shared: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """BayesianLSTM: x [·, T, F], h and c [·, H] -> the sequence [S·B, T, H] and the last h and c [S·B, H].
 
-    Posterior: weight_ih [F, 4H], weight_hh [H, 4H], bias [4H], gates in the order input, forget, cell, output. With
+    `weight` [S, 4H, F + H + 1] is applied to (x, h, 1), for the gates in the order input, forget, cell, output. With
     `peephole`, BLiTZ's gates read c in place of h, the cell's candidate reads neither and ends in a sigmoid, and the
     output gate is inside the last tanh.
     """
-    count, steps = draws.size(0), x.size(1)
-    weights = sample_weights(draws, seed, mu, sigma, site)
-    split = inputs * 4 * hidden
-    weight_ih = weights[:, :split].reshape(count, inputs, 4 * hidden)
-    weight_hh = weights[:, split : split + 4 * hidden * hidden].reshape(count, hidden, 4 * hidden)
-    bias = weights[:, split + 4 * hidden * hidden :].unsqueeze(1)
+    count, steps, hidden = weight.size(0), x.size(1), weight.size(1) // 4
+    inputs = weight.size(2) - hidden - 1
+    weight_ih, weight_hh, bias = torch.split(weight.transpose(1, 2), [inputs, hidden, 1], dim=1)
     x = x.reshape(1 if shared else count, -1, steps, inputs)
     batch = x.size(1)
     h = h.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
@@ -204,40 +154,23 @@ def lstm(
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden), c.reshape(-1, hidden)
 
 
-def gru(
-    x: Tensor,
-    h: Tensor,
-    draws: Tensor,
-    seed: Tensor,
-    mu: Tensor,
-    sigma: Tensor,
-    site: int,
-    inputs: int,
-    hidden: int,
-    shared: bool,
-    state_shared: bool,
-) -> tuple[Tensor, Tensor]:
+def gru(x: Tensor, h: Tensor, weight: Tensor, shared: bool, state_shared: bool) -> tuple[Tensor, Tensor]:
     """BayesianGRU: x [·, T, F], h [·, H] -> the sequence [S·B, T, H] and the last h [S·B, H].
 
-    Posterior: weight_ih [F, 3H], weight_hh [H, 3H], bias [4H], in the order reset, update, new; the bias of the new
-    gate comes twice, for the input's part and for the state's.
+    `weight` [S, 4H, F + H + 1] is applied to (x, h, 1), for reset, update, and the new gate's part from x and from h.
     """
-    count, steps = draws.size(0), x.size(1)
-    weights = sample_weights(draws, seed, mu, sigma, site)
-    split = inputs * 3 * hidden
-    weight_ih = weights[:, :split].reshape(count, inputs, 3 * hidden)
-    weight_hh = weights[:, split : split + 3 * hidden * hidden].reshape(count, hidden, 3 * hidden)
-    bias = weights[:, split + 3 * hidden * hidden :].unsqueeze(1)
+    count, steps, hidden = weight.size(0), x.size(1), weight.size(1) // 4
+    inputs = weight.size(2) - hidden - 1
+    weight_ih, weight_hh, bias = torch.split(weight.transpose(1, 2), [inputs, hidden, 1], dim=1)
     x = x.reshape(1 if shared else count, -1, steps, inputs)
     batch = x.size(1)
     h = h.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
     sequence: list[Tensor] = []
     for t in range(steps):
-        from_x = torch.matmul(x[:, :, t], weight_ih) + bias[:, :, : 3 * hidden]
-        from_h = torch.matmul(h, weight_hh)
-        r, z = torch.chunk(torch.sigmoid(from_x[:, :, : 2 * hidden] + from_h[:, :, : 2 * hidden]), 2, dim=2)
-        n = torch.tanh(from_x[:, :, 2 * hidden :] + r * (from_h[:, :, 2 * hidden :] + bias[:, :, 3 * hidden :]))
-        h = (1 - z) * n + z * h
+        from_x = torch.matmul(x[:, :, t], weight_ih) + bias
+        r, z, new_x, new_h = torch.chunk(torch.baddbmm(from_x, h, weight_hh), 4, dim=2)
+        n = torch.tanh(new_x + torch.sigmoid(r) * new_h)
+        h = n + torch.sigmoid(z) * (h - n)
         sequence.append(h)
     out = torch.stack(sequence, dim=2)
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden)

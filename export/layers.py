@@ -14,6 +14,7 @@ from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, Bayesi
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
+from .coding import Coded, CodedPosterior
 from .kinds import CONVOLUTIONS
 from .posterior import Posterior
 
@@ -52,17 +53,32 @@ class Folding:
 
     A trial run (`sites=None`) records which inputs carry the draws in their batch axis, from their sizes. Later passes
     replay the record, since a tracer must not see a decision taken on sizes.
+
+    With `streaming`, a recurrent layer goes on from the state that it was left in by the call before.
     """
 
-    def __init__(self, kernels: Kernels, local: bool = False, sites: Sequence[SiteRecord] | None = None) -> None:
+    def __init__(
+        self,
+        kernels: Kernels,
+        local: bool = False,
+        sites: Sequence[SiteRecord] | None = None,
+        streaming: bool = False,
+    ) -> None:
         self.kernels = kernels
         self.local = local
+        self.streaming = streaming
         self.sites: list[SiteRecord] = list(sites or ())
         self.trial = sites is None
         self._passed = 0
 
-    def begin(self, draws: Tensor, seed: Tensor, batch: int) -> None:
+    def begin(self, draws: Tensor, seed: Tensor, states: Sequence[Tensor] = ()) -> None:
+        """New draws. Their weights stay the same for all passes until the next call. States are [S, B, H]."""
         self.draws, self.seed = draws, seed
+        self._states = iter(states)
+        self.next_states: list[Tensor] = []
+        self._weights: dict[int, tuple[Tensor | None, ...]] = {}
+
+    def begin_pass(self, batch: int) -> None:
         self._batch, self._passed = batch, 0
 
     def enter(self, layer: str, *tensors: Tensor, can_be_local: bool = False) -> tuple[int, SiteRecord]:
@@ -73,6 +89,24 @@ class Folding:
             shared = tuple(self._is_shared(layer, tensor) for tensor in tensors)
             self.sites.append(SiteRecord(layer, shared, self.local and can_be_local and self._is_row(tensors[0]), 0))
         return number, self.sites[number]
+
+    def weights(self, number: int, twin: "MonteCarloLayer") -> Any:
+        """The weights of a site, as its twin arranges them."""
+        if number not in self._weights:
+            self._weights[number] = twin.weights(self.draws, self.seed, number)
+        return self._weights[number]
+
+    def first_state(self, layer: str, given: object, hidden: int) -> Tensor:
+        """The state [S·B, H] that a recurrent layer of a stream goes on from."""
+        if given is not None:
+            raise ExportError(f"Layer {layer!r} is given its first state, but in a stream it goes on from its own.")
+        if self.trial:
+            return torch.zeros(self.draws.shape[0] * self._batch, hidden)
+        return next(self._states).reshape(-1, hidden)
+
+    def keep_states(self, *states: Tensor) -> None:
+        """Note what the layer that was passed last leaves for the call after this, each [S·B, H]."""
+        self.next_states += [state.reshape(self.draws.shape[0], -1, state.shape[1]) for state in states]
 
     def leave(self, number: int, *tensors: Tensor) -> None:
         """Note the sizes of what the layer read and wrote."""
@@ -112,6 +146,7 @@ class MonteCarloLayer(nn.Module):
         if self.frozen:
             self.register_buffer("one_draw", torch.zeros(1, dtype=torch.int64))
             self.register_buffer("no_seed", torch.zeros((), dtype=torch.int64))
+        self.loaded: nn.Module | None = None
         self.folding = folding
         self._aside = (posterior,)  # in a tuple: the user's layer must not be registered as a submodule
 
@@ -123,39 +158,76 @@ class MonteCarloLayer(nn.Module):
                 raise
             return getattr(self._aside[0].module, name)
 
-    def sampled(self, call: Callable[..., Any], *tensors: Tensor, can_be_local: bool = False) -> Any:
-        """Pass a site: `call((draws, seed, mu, sigma, number), *shared)`, or `call` with a single draw where frozen."""
-        if self.frozen:
-            return call((self.one_draw, self.no_seed, self.mu, self.sigma, 0), *(True for _ in tensors))
+    @property
+    def coded(self) -> Coded | None:
+        """How the file is to keep μ and σ; None for float32."""
+        return self._aside[0].coded
+
+    def expand_when_loaded(self) -> None:
+        """Take μ and σ from a scripted module that is saved in their coded form, if they have one."""
+        if self.coded is not None:
+            self.loaded = torch.jit.script(CodedPosterior(self.coded))
+            del self.mu, self.sigma
+
+    def posterior(self) -> tuple[Tensor, Tensor]:
+        """μ and σ [n]."""
+        return (self.mu, self.sigma) if self.loaded is None else self.loaded()
+
+    def weights(self, draws: Tensor, seed: Tensor, site: int) -> tuple[Tensor | None, ...]:
+        """Each draw's weights, in the form that the layer's kernel reads."""
+        return self.arranged(self.folding.kernels.sample_weights(draws, seed, *self.posterior(), site))
+
+    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
+        """weight [S, …] and bias [S, …] from the draws' weights [S, n]."""
+        parts = self._aside[0].split(flat)
+        return parts["weight"], parts.get("bias")
+
+    def sampled(self, call: Callable[..., Any], *tensors: Tensor, local: Callable[..., Tensor] | None = None) -> Any:
+        """Pass a site: `call(weights, *shared)`, with a single draw where frozen.
+
+        A site that samples its outputs in place of its weights is `local((draws, seed, mu, sigma, number), *shared)`.
+        """
         folding = self.folding
-        number, record = folding.enter(self.layer, *tensors, can_be_local=can_be_local)
-        arguments = (folding.draws, folding.seed, self.mu, self.sigma, number)
-        result = call(arguments, *record.shared, **({"local": record.local} if can_be_local else {}))
+        if self.frozen:
+            return call(self.weights(self.one_draw, self.no_seed, 0), *(True for _ in tensors))
+        number, record = folding.enter(self.layer, *tensors, can_be_local=local is not None)
+        if local is not None and record.local:
+            result = local((folding.draws, folding.seed, *self.posterior(), number), *record.shared)
+        else:
+            result = call(folding.weights(number, self), *record.shared)
         folding.leave(number, tensors[0], result if isinstance(result, Tensor) else result[0])
         return result
 
 
 class MonteCarloLinear(MonteCarloLayer):
+    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
+        weight, bias = super().arranged(flat)
+        assert weight is not None
+        return weight.transpose(1, 2), bias
+
     def forward(self, x: Tensor) -> Tensor:
         original, kernels = self._aside[0].module, self.folding.kernels
         sizes = original.in_features, original.out_features, bool(original.bias)
 
-        def call(source: Any, shared: bool, local: bool = False) -> Tensor:
-            return (kernels.linear_local if local else kernels.linear)(x, *source, *sizes, shared)
+        def call(weights: Any, shared: bool) -> Tensor:
+            return kernels.linear(x, *weights, shared)
 
-        y: Tensor = self.sampled(call, x, can_be_local=True)
+        def local(source: Any, shared: bool) -> Tensor:
+            return kernels.linear_local(x, *source, *sizes, shared)
+
+        y: Tensor = self.sampled(call, x, local=local)
         return y
 
 
 class MonteCarloConvolution(MonteCarloLayer):
     def forward(self, x: Tensor) -> Tensor:
         posterior, kernels = self._aside[0], self.folding.kernels
-        original, shape = posterior.module, list(posterior.shapes["weight"])
+        original, shape = posterior.module, posterior.shapes["weight"]
         rank = len(shape) - 2
         dilation = _each(original.dilation, rank)
-        pads = _pads(original.padding, shape[2:], dilation)
-        options = (shape, bool(original.bias), _each(original.stride, rank), pads, dilation, original.groups)
-        y: Tensor = self.sampled(lambda source, shared: kernels.convolution(x, *source, *options, shared), x)
+        pads = _pads(original.padding, list(shape[2:]), dilation)
+        options = (_each(original.stride, rank), pads, dilation, original.groups)
+        y: Tensor = self.sampled(lambda weights, shared: kernels.convolution(x, *weights, *options, shared), x)
         return y
 
 
@@ -165,66 +237,88 @@ class MonteCarloEmbedding(MonteCarloLayer):
         norm = float(original.max_norm or 0), float(original.norm_type)
         if norm[0] and not 0 < norm[1] < math.inf:
             raise ExportError(f"Layer {self.layer!r} has norm_type {norm[1]}; murho exports finite ones above 0.")
-        sizes = original.num_embeddings, original.embedding_dim
-        y: Tensor = self.sampled(lambda source, shared: kernels.embedding(x, *source, *sizes, *norm, shared), x)
+        y: Tensor = self.sampled(lambda weights, shared: kernels.embedding(x, weights[0], *norm, shared), x)
         return y
 
 
 class MonteCarloLSTM(MonteCarloLayer):
+    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
+        """[S, 4H, F + H + 1]: the posterior, row-major, is its transpose as it stands."""
+        return (flat.reshape(-1, flat.shape[1] // (4 * self.out_features), 4 * self.out_features).transpose(1, 2),)
+
     def forward(
         self, x: Tensor, hidden_states: tuple[Tensor, Tensor] | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        original, kernels = self._aside[0].module, self.folding.kernels
-        sizes = original.in_features, original.out_features, bool(original.peephole)
-        h, c = hidden_states or (_zeros(x, sizes[1]), _zeros(x, sizes[1]))
+        original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        if folding.streaming:
+            h, c = (folding.first_state(self.layer, hidden_states, original.out_features) for _ in "hc")
+        else:
+            h, c = hidden_states or (_zeros(x, original.out_features), _zeros(x, original.out_features))
 
-        def call(source: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
+        def call(weights: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
             states: tuple[Tensor, ...] = h, c
             if h_shared != c_shared:
                 states = tuple(
-                    repeated_per_draw(s, source[0].shape[0]) if of else s for s, of in ((h, h_shared), (c, c_shared))
+                    repeated_per_draw(s, weights[0].shape[0]) if of else s for s, of in ((h, h_shared), (c, c_shared))
                 )
-            return kernels.lstm(x, *states, *source, *sizes, shared, h_shared and c_shared)
+            return kernels.lstm(x, *states, *weights, bool(original.peephole), shared, h_shared and c_shared)
 
         sequence, h, c = self.sampled(call, x, h, c)
+        if folding.streaming:
+            folding.keep_states(h, c)
         return sequence, (h, c)
 
 
 class MonteCarloGRU(MonteCarloLayer):
+    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
+        """[S, 4H, F + H + 1]: the new gate's parts from x and from h stand apart, each with its bias."""
+        parts = self._aside[0].split(flat)
+        ih, hh, bias = (parts[name] for name in ("weight_ih", "weight_hh", "bias"))
+        both, no_x, no_h = 2 * self.out_features, torch.zeros_like(ih[..., :1]), torch.zeros_like(hh[..., :1])
+        hidden = self.out_features
+        x_part = torch.cat([ih, no_x.expand(-1, -1, hidden)], dim=2)
+        h_part = torch.cat([hh[..., :both], no_h.expand(-1, -1, hidden), hh[..., both:]], dim=2)
+        return (torch.cat([x_part, h_part, bias.unsqueeze(1)], dim=1).transpose(1, 2),)
+
     def forward(
         self, x: Tensor, hidden_states: Tensor | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, Tensor]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        original, kernels = self._aside[0].module, self.folding.kernels
-        sizes = original.in_features, original.out_features
-        h = _zeros(x, sizes[1]) if hidden_states is None else hidden_states
-        sequence, h = self.sampled(lambda source, *shared: kernels.gru(x, h, *source, *sizes, *shared), x, h)
+        original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        if folding.streaming:
+            h = folding.first_state(self.layer, hidden_states, original.out_features)
+        else:
+            h = _zeros(x, original.out_features) if hidden_states is None else hidden_states
+        sequence, h = self.sampled(lambda weights, *shared: kernels.gru(x, h, *weights, *shared), x, h)
+        if folding.streaming:
+            folding.keep_states(h)
         return sequence, h
 
 
 class MonteCarloRegistered(MonteCarloLayer):
     """A layer of the user's own: its registered function of the weights, for all draws."""
 
+    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
+        return tuple(self._aside[0].split(flat).values())
+
     def forward(self, *inputs: Tensor) -> Tensor:
-        posterior, kernels = self._aside[0], self.folding.kernels
+        posterior = self._aside[0]
         forward = posterior.kind.forward
         assert forward is not None
 
-        def call(source: Any, *shared: bool) -> Tensor:
-            draws = source[0]
-            weights = posterior.split(kernels.sample_weights(*source))
+        def call(weights: tuple[Tensor, ...], *shared: bool) -> Tensor:
+            count = weights[0].shape[0]
             unfolded = (
-                x.reshape(1 if same else draws.shape[0], -1, *x.shape[1:])
-                for x, same in zip(inputs, shared, strict=True)
+                x.reshape(1 if same else count, -1, *x.shape[1:]) for x, same in zip(inputs, shared, strict=True)
             )
-            y = forward(posterior.module, weights, *unfolded)
-            wrong = self.folding.trial and (not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != draws.shape[0])
+            y = forward(posterior.module, dict(zip(posterior.shapes, weights, strict=True)), *unfolded)
+            wrong = self.folding.trial and (not isinstance(y, Tensor) or y.dim() < 2 or y.shape[0] != count)
             if wrong:  # looked at in the trial run only: a tracer would follow the comparison of sizes
                 got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
                 raise ExportError(
                     f"The function registered for {posterior.kind.name} must return a tensor [S, B, …] with S = "
-                    f"{draws.shape[0]} draws, but returned {got}. Mend it."
+                    f"{count} draws, but returned {got}. Mend it."
                 )
             return y.flatten(0, 1)
 

@@ -40,8 +40,14 @@ class Plan:
     """Whether the first output are logits, to become class probabilities."""
     noise: Noise | None = None
     """Observation noise of the first output."""
+    storage: str = "float32"
+    """How the file keeps the posterior: "float32", or "half" for μ in float16 and log σ in 8 bits."""
     horizon: int = 1
     """Steps to go by feeding each draw's prediction back as the next value of the window."""
+    streaming: bool = False
+    """Whether recurrent layers go on from the states of the call before."""
+    states: tuple[int, ...] = ()
+    """Widths of those states."""
     per_draw: bool = False
     """Whether the inputs must be repeated for every draw at the start."""
     sites: tuple[SiteRecord, ...] | None = None
@@ -60,8 +66,8 @@ class Plan:
 class MonteCarloNetwork(nn.Module):
     """x [B, …] raw units (or several inputs), draws int64 [S], seed int64, levels [K] -> the outputs.
 
-    With observation noise it takes a last argument: 1 to add the noise, 0 to leave it out. For each output of the
-    network: samples [S, B, …], mean, std, lower, upper.
+    With observation noise it takes a further argument: 1 to add the noise, 0 to leave it out; a stream takes its states
+    [S, B, H] last. For each output of the network: samples [S, B, …], mean, std, lower, upper; then the next states.
     """
 
     input_mean: Tensor
@@ -76,7 +82,7 @@ class MonteCarloNetwork(nn.Module):
     def __init__(self, network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, kernels: Kernels) -> None:
         """A plan without sites makes the next pass a trial run, which records them."""
         super().__init__()
-        self.folding = Folding(kernels, plan.local, plan.sites)
+        self.folding = Folding(kernels, plan.local, plan.sites, plan.streaming)
         self.network = _rebuild(network, posteriors, self.folding).eval()
         self.plan = plan
         scaling = plan.scaling
@@ -93,32 +99,33 @@ class MonteCarloNetwork(nn.Module):
         self.found: list[bool] = []
 
     def all_samples(self, *arguments: Tensor) -> tuple[Tensor, ...]:
-        """Samples [S, B, …] of each output, for (inputs …, draws, seed), and the noise's switch if there is one."""
+        """Samples [S, B, …] of each output, for (inputs …, draws, seed), the noise's switch and states if any."""
         plan = self.plan
-        *inputs, draws, seed = arguments[:-1] if plan.noise else arguments
+        arguments, states = _cut(arguments, len(plan.states))
+        arguments, switch = _cut(arguments, len(plan.switch))
+        *inputs, draws, seed = arguments
         noise = None
         if plan.noise and plan.sites is not None:
             unit = self.folding.kernels.observation_noise(draws, seed, plan.width, plan.noise.degrees)
-            noise = unit.unsqueeze(1) * arguments[-1]  # [S, 1, O]: the same for every row of a draw
+            noise = unit.unsqueeze(1) * switch[0]  # [S, 1, O]: the same for every row of a draw
+        self.folding.begin(draws, seed, states)
         if plan.horizon == 1 or plan.sites is None:
-            return self._step(inputs, draws, seed, noise)
+            return self._step(inputs, noise)
         count, batch = draws.shape[0], inputs[0].shape[0]
         window = repeated_per_draw(inputs[0], count)  # from the second step on each draw has a window of its own
         steps = []
         for k in range(plan.horizon):
-            y = self._step([window], draws, seed, None if noise is None else noise[:, :, k : k + 1], repeated=True)[0]
+            y = self._step([window], None if noise is None else noise[:, :, k : k + 1], repeated=True)[0]
             steps.append(y)
             window = torch.cat([window[:, 1:], y.reshape(count * batch, 1, 1)], dim=1)
         return (torch.cat(steps, dim=2),)
 
-    def _step(
-        self, inputs: list[Tensor], draws: Tensor, seed: Tensor, noise: Tensor | None, repeated: bool = False
-    ) -> tuple[Tensor, ...]:
+    def _step(self, inputs: list[Tensor], noise: Tensor | None, repeated: bool = False) -> tuple[Tensor, ...]:
         """One pass of the network. `repeated`: the inputs hold rows [S·B, …] already."""
         x, *others = inputs
-        count = draws.shape[0]
+        count = self.folding.draws.shape[0]
         batch = x.reshape(count, -1, *x.shape[1:]).shape[1] if repeated else x.shape[0]
-        self.folding.begin(draws, seed, batch)
+        self.folding.begin_pass(batch)
         last = None
         if self.plan.scaling.values != "levels":
             last = x[:, -1]
@@ -165,22 +172,29 @@ class MonteCarloNetwork(nn.Module):
         return last + (y if self.plan.scaling.values == "differences" else last * y)
 
     def samples(self, *arguments: Tensor) -> Any:
-        """The samples of the network's output; a tuple of them where it has several."""
-        results = self.all_samples(*arguments)
+        """The samples of the network's output; a tuple of them, and of the next states, where there are several."""
+        results = (*self.all_samples(*arguments), *self.folding.next_states)
         return results if len(results) > 1 else results[0]
 
     def forward(self, *arguments: Tensor) -> tuple[Tensor, ...]:
         kernels = self.folding.kernels
-        switch = arguments[-1:] if self.plan.noise else ()
-        *others, levels = arguments[: len(arguments) - len(switch)]
-        results = self.all_samples(*others, *switch)
+        arguments, states = _cut(arguments, len(self.plan.states))
+        arguments, switch = _cut(arguments, len(self.plan.switch))
+        *others, levels = arguments
+        results = self.all_samples(*others, *switch, *states)
         outputs = [[y, *kernels.summary(y, levels)] for y in results]
         if self.plan.width:
             first = outputs[0]
             (on,) = switch or (self.noise_on,)
             ends = first[0], first[3], first[4]
             first[3:] = kernels.stretch(*ends, levels, on, self.calibration_levels, self.calibration_factors)
-        return tuple(part for parts in outputs for part in parts)
+        return (*(part for parts in outputs for part in parts), *self.folding.next_states)
+
+
+def _cut(arguments: tuple[Tensor, ...], count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """All but the last `count` arguments, and those."""
+    end = len(arguments) - count
+    return arguments[:end], arguments[end:]
 
 
 def _constant(values: Sequence[float]) -> Tensor:
@@ -250,7 +264,8 @@ def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, 
             if first is None:
                 first, blamed = error, blame.culprit
             continue
-        return replace(attempt, sites=tuple(folded.folding.sites), shared=tuple(folded.found))
+        states = tuple(state.shape[2] for state in folded.folding.next_states)
+        return replace(attempt, sites=tuple(folded.folding.sites), shared=tuple(folded.found), states=states)
     assert first is not None
     if isinstance(first, ExportError):
         raise first

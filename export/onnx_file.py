@@ -21,10 +21,12 @@ from onnxscript import values
 from torch import Tensor, nn
 
 from ..runtime.artifact import sealed_onnx
-from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, OUTPUTS, Card
+from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, Card
 from . import kernels
+from .draw_first import draw_first
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
+from .onnx_coded import keep_coded
 from .torch_recurrent import keep_time_free, operator, translation
 
 MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
@@ -39,26 +41,29 @@ def build(
     sequences: Sequence[bool],
     outputs: Sequence[str],
     noisy: bool,
+    states: Sequence[int],
 ) -> onnx.ModelProto:
     """Export a MonteCarloNetwork made with `custom_operators()`; inputs [B ≥ 2, …]. Batch, draws and levels stay free.
 
     `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names,
-    `noisy` whether the network adds observation noise.
+    `noisy` whether the network adds observation noise, `states` the widths of a stream's states.
     """
     keep_time_free(network)
     free = torch.export.Dim.DYNAMIC
     axes = [{0: free, 1: free} if sequence else {0: free} for sequence in sequences]
     example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]), torch.tensor(1.0))
     taken = len(example) if noisy else len(example) - 1
+    carried = tuple(torch.zeros(5, len(inputs[0]), width) for width in states)
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
+    finals += [f"{NEXT}{k}" for k in range(len(states))]
     with _quiet():
         program = torch.onnx.export(
             network,
-            example[:taken],
+            (*example[:taken], *carried),
             dynamo=True,
             opset_version=OPSET,
-            dynamic_shapes=((*axes, {0: free}, {}, {0: free}, {})[:taken],),
-            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken],
+            dynamic_shapes=(((*axes, {0: free}, {}, {0: free}, {})[:taken] + ({0: free, 1: free},) * len(states)),),
+            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken] + [f"{STATE}{k}" for k in range(len(states))],
             output_names=[_MARK + name for name in finals],
             custom_translation_table=_translations(),
             verbose=False,
@@ -68,6 +73,9 @@ def build(
     _name_outputs(model.graph, finals)
     _name_axes(model, len(names), sequences)
     _keep_last_steps(model.graph)
+    layers = [layer for layer in network.modules() if isinstance(layer, MonteCarloLayer)]
+    keep_coded(model, [layer.coded for layer in layers if layer.coded is not None])
+    draw_first(model.graph)
     used = {node.op_type for node in model.graph.node if node.domain == DOMAIN}
     model.functions.extend(functions(used))
     del model.graph.value_info[:]  # torch's guesses; some give a dynamic axis the example's length
@@ -96,44 +104,42 @@ def custom_operators() -> Kernels:
 # What the exporter needs to know of each operator in place of running it: shapes. Arguments are those of the kernel.
 
 
-def _rows(x: Tensor, draws: Tensor, shared: bool) -> Any:
-    return x.shape[0] * draws.shape[0] if shared else x.shape[0]
+def _rows(x: Tensor, per_draw: Tensor, shared: bool) -> Any:
+    return x.shape[0] * per_draw.shape[0] if shared else x.shape[0]
 
 
 def _weights_shape(draws, seed, mu, sigma, site):  # type: ignore[no-untyped-def]
     return mu.new_empty((draws.shape[0], mu.shape[0]))
 
 
-def _linear_shape(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
-    return x.new_empty((_rows(x, draws, shared), *x.shape[1:-1], outputs))
+def _local_shape(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
+    return x.new_empty((_rows(x, draws, shared), outputs))
 
 
-def _convolution_shape(  # type: ignore[no-untyped-def]
-    x, draws, seed, mu, sigma, site, shape, bias, stride, pads, dilation, groups, shared
-):
+def _linear_shape(x, weight, bias, shared):  # type: ignore[no-untyped-def]
+    return x.new_empty((_rows(x, weight, shared), *x.shape[1:-1], weight.shape[2]))
+
+
+def _convolution_shape(x, weight, bias, stride, pads, dilation, groups, shared):  # type: ignore[no-untyped-def]
     rank = len(stride)
     space = [
-        (x.shape[2 + k] + pads[k] + pads[rank + k] - dilation[k] * (shape[2 + k] - 1) - 1) // stride[k] + 1
+        (x.shape[2 + k] + pads[k] + pads[rank + k] - dilation[k] * (weight.shape[3 + k] - 1) - 1) // stride[k] + 1
         for k in range(rank)
     ]
-    return x.new_empty((_rows(x, draws, shared), shape[0], *space))
+    return x.new_empty((_rows(x, weight, shared), weight.shape[1], *space))
 
 
-def _embedding_shape(  # type: ignore[no-untyped-def]
-    x, draws, seed, mu, sigma, site, rows, width, max_norm, norm_type, shared
-):
-    return mu.new_empty((_rows(x, draws, shared), *x.shape[1:], width))
+def _embedding_shape(x, weight, max_norm, norm_type, shared):  # type: ignore[no-untyped-def]
+    return weight.new_empty((_rows(x, weight, shared), *x.shape[1:], weight.shape[2]))
 
 
-def _lstm_shape(  # type: ignore[no-untyped-def]
-    x, h, c, draws, seed, mu, sigma, site, inputs, hidden, peephole, shared, state_shared
-):
-    rows = _rows(x, draws, shared)
+def _lstm_shape(x, h, c, weight, peephole, shared, state_shared):  # type: ignore[no-untyped-def]
+    rows, hidden = _rows(x, weight, shared), h.shape[1]
     return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden)), x.new_empty((rows, hidden))
 
 
-def _gru_shape(x, h, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
-    rows = _rows(x, draws, shared)
+def _gru_shape(x, h, weight, shared, state_shared):  # type: ignore[no-untyped-def]
+    rows, hidden = _rows(x, weight, shared), h.shape[1]
     return x.new_empty((rows, x.shape[1], hidden)), x.new_empty((rows, hidden))
 
 
@@ -153,7 +159,7 @@ def _stretch_shape(samples, lower, upper, levels, noise, slots, factors):  # typ
 _SHAPES = {
     "sample_weights": _weights_shape,
     "linear": _linear_shape,
-    "linear_local": _linear_shape,
+    "linear_local": _local_shape,
     "convolution": _convolution_shape,
     "embedding": _embedding_shape,
     "lstm": _lstm_shape,
@@ -178,43 +184,32 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     def sample_weights(draws, seed, mu, sigma, site):  # type: ignore[no-untyped-def]
         return calls["BayesianWeights"](draws, seed, mu, sigma, site=site)
 
-    def linear(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
-        call = calls["BayesianLinear" if bias else "BayesianLinearNoBias"]
-        return call(x, draws, seed, mu, sigma, site=site, inputs=inputs, outputs=outputs, shared=int(shared))
+    def linear(x, weight, bias, shared):  # type: ignore[no-untyped-def]
+        if bias is None:
+            return calls["BayesianLinearNoBias"](x, weight, shared=int(shared))
+        return calls["BayesianLinear"](x, weight, bias, shared=int(shared))
 
     def linear_local(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared):  # type: ignore[no-untyped-def]
         call = calls["BayesianLinearLocal" if bias else "BayesianLinearNoBiasLocal"]
         return call(x, draws, seed, mu, sigma, site=site, inputs=inputs, outputs=outputs, shared=int(shared))
 
-    def convolution(  # type: ignore[no-untyped-def]
-        x, draws, seed, mu, sigma, site, shape, bias, stride, pads, dilation, groups, shared
-    ):
-        call = calls[convolution_name(len(stride), bias, shared)]
-        options = {"shape": shape, "stride": stride, "pads": pads, "dilation": dilation, "groups": groups}
-        return call(x, draws, seed, mu, sigma, site=site, **options)
+    def convolution(x, weight, bias, stride, pads, dilation, groups, shared):  # type: ignore[no-untyped-def]
+        call = calls[convolution_name(len(stride), bias is not None, shared)]
+        weights = (weight,) if bias is None else (weight, bias)
+        return call(x, *weights, stride=stride, pads=pads, dilation=dilation, groups=groups)
 
-    def embedding(  # type: ignore[no-untyped-def]
-        x, draws, seed, mu, sigma, site, rows, width, max_norm, norm_type, shared
-    ):
-        sizes = {"site": site, "rows": rows, "width": width, "shared": int(shared)}
+    def embedding(x, weight, max_norm, norm_type, shared):  # type: ignore[no-untyped-def]
         if max_norm == 0:
-            return calls["BayesianEmbedding"](x, draws, seed, mu, sigma, **sizes)
+            return calls["BayesianEmbedding"](x, weight, shared=int(shared))
         norm = {"max_norm": max_norm, "norm_type": norm_type}
-        return calls["BayesianEmbeddingMaxNorm"](x, draws, seed, mu, sigma, **sizes, **norm)
+        return calls["BayesianEmbeddingMaxNorm"](x, weight, shared=int(shared), **norm)
 
-    def lstm(  # type: ignore[no-untyped-def]
-        x, h, c, draws, seed, mu, sigma, site, inputs, hidden, peephole, shared, state_shared
-    ):
-        sizes = {"site": site, "inputs": inputs, "hidden": hidden}
-        return calls["BayesianLSTMPeephole" if peephole else "BayesianLSTM"](
-            x, h, c, draws, seed, mu, sigma, **sizes, shared=int(shared), state_shared=int(state_shared)
-        )
+    def lstm(x, h, c, weight, peephole, shared, state_shared):  # type: ignore[no-untyped-def]
+        call = calls["BayesianLSTMPeephole" if peephole else "BayesianLSTM"]
+        return call(x, h, c, weight, **_recurrent(x, h, shared, state_shared))
 
-    def gru(x, h, draws, seed, mu, sigma, site, inputs, hidden, shared, state_shared):  # type: ignore[no-untyped-def]
-        sizes = {"site": site, "inputs": inputs, "hidden": hidden}
-        return calls["BayesianGRU"](
-            x, h, draws, seed, mu, sigma, **sizes, shared=int(shared), state_shared=int(state_shared)
-        )
+    def gru(x, h, weight, shared, state_shared):  # type: ignore[no-untyped-def]
+        return calls["BayesianGRU"](x, h, weight, **_recurrent(x, h, shared, state_shared))
 
     def summary(samples, levels):  # type: ignore[no-untyped-def]
         return calls["Summary"](samples, levels)
@@ -231,6 +226,11 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     )  # fmt: skip
     table = {getattr(torch.ops.murho, writer.__name__).default: writer for writer in writers}
     return {**table, torch.ops.murho.recurrent.default: translation}
+
+
+def _recurrent(x: Any, h: Any, shared: bool, state_shared: bool) -> dict[str, int]:
+    sizes = {"inputs": int(x.shape[2]), "hidden": int(h.shape[1])}
+    return {**sizes, "shared": int(shared), "state_shared": int(state_shared)}
 
 
 def _name_outputs(graph: onnx.GraphProto, finals: Sequence[str]) -> None:

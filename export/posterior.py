@@ -8,7 +8,7 @@ the sampler's alone.
 import hashlib
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError, InputError
+from .coding import Coded, coded
 from .kinds import Kind, kind_of
 
 RECURRENT = (BayesianLSTM, BayesianGRU)
@@ -44,6 +45,8 @@ class Posterior:
     """Whether the layer computes with its means only."""
     trained: bool
     """Whether ρ has left the values that BLiTZ starts from."""
+    coded: Coded | None = None
+    """How the file keeps `mu` and `sigma`, which are then its expansion; None for float32."""
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
         """Cut vectors [..., n] into this posterior's tensors [..., *shape] by name."""
@@ -59,18 +62,19 @@ class Posterior:
         return sigma / mu if mu else float("inf")
 
 
-def read_posteriors(network: nn.Module, flipout: str = "refuse") -> dict[str, Posterior]:
-    """The posterior of each BLiTZ layer by dotted name. Warns of layers that surprise.
+def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = "float32") -> dict[str, Posterior]:
+    """The posterior of each BLiTZ layer by dotted name, as a file of this storage has it.
 
     Raises ExportError for a layer that cannot be exported, InputError for something that is no network.
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    return {
+    read = {
         name: _read(name, module, kind_of(name, module, flipout))
         for name, module in network.named_modules()
         if isinstance(module, BayesianModule)
     }
+    return read if storage == "float32" else {name: _rounded(posterior) for name, posterior in read.items()}
 
 
 def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
@@ -128,6 +132,15 @@ def _read(name: str, layer: Any, kind: Kind) -> Posterior:
         raise ExportError(f"Layer {name!r} has a posterior that is not finite. Training diverged: train it again.")
     trained = _has_left_its_start(layer, torch.cat(rhos))
     return Posterior(name, layer, kind, shapes, flat_mu, flat_sigma, bool(getattr(layer, "freeze", False)), trained)
+
+
+def _rounded(posterior: Posterior) -> Posterior:
+    """The posterior that halves and codes give; a frozen one, of which μ alone is used, as it is."""
+    if posterior.frozen:
+        return posterior
+    form = coded(posterior.layer, posterior.mu, posterior.sigma)
+    mu, sigma = form.expanded()
+    return replace(posterior, mu=mu, sigma=sigma, coded=form)
 
 
 def lacks_bias(layer: Any) -> bool:

@@ -4,15 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-from ..runtime.engines import Engine
+from ..runtime.artifact import Artifact
+from ..runtime.contract import NOISE_INPUT
+from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
+from ..runtime.planner import VECTOR, run
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
+from .posterior import read_posteriors
 from .reference import generator_epsilon, raw_units
 from .subject import Subject
 
@@ -21,13 +26,22 @@ LAW_DRAWS = 1000
 LAW_WEIGHTS = 5 * 10**8  # a large network gets fewer draws, so that BLiTZ samples about this many weights in all
 LAW_VALUES = 20
 LAW_LEVEL = 1e-6  # an export fails by chance once in a million; σ off by a third is far beyond
+ROUNDING_DRAWS = 256
+ROUNDING_LEVEL = 0.95
 SEED = 20240229
 
 
-def prove(subject: Subject, engine: Engine) -> dict[str, Any]:
+def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     """Compare a finished file with BLiTZ and return the report. Raises ExportError where they differ."""
+    engine = open_engine(artifact, "cpu")
     try:
         report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+        if artifact.format == "onnx":
+            _whole(subject, engine, artifact)
+        if subject.plan.states:
+            report["streamed"] = _streamed(subject, engine)
+        if subject.plan.storage != "float32":
+            report["storage"] = _rounding(subject, engine)
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -158,6 +172,46 @@ def _p_value(a: NDArray[np.float64], b: NDArray[np.float64], rounding: float) ->
     return min(1.0, 2 * float(min(above, below)))
 
 
+def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
+    """How far the file, whose posterior is rounded, is from the trained network, at equal noise.
+
+    `samples` is the largest difference of two samples, relative to the largest network output. `ends` and `largest_end`
+    are the median and the largest change of an interval's ends over rows and outputs, as a share of its width;
+    intervals that are no wider than rounding noise do not count.
+    """
+    trained = MonteCarloNetwork(subject.network, read_posteriors(subject.network, "plain"), subject.plan, PLAIN)
+    inputs = subject.inputs(min(LAW_VALUES, max(2, len(subject.examples[0]))))
+    arrays = tuple(x.numpy() for x in inputs)
+
+    def before(draws: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
+        with torch.inference_mode():
+            samples = trained.all_samples(*inputs, torch.from_numpy(draws), torch.tensor(SEED), *subject.plan.switch)
+        return tuple(y.numpy() for y in samples)
+
+    draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
+    wanted = run(before, draws, VECTOR, None)
+    got = run(lambda names: engine.samples(arrays, names, SEED, observed=True), draws, VECTOR, None)
+    scale, offset = raw_units(subject.plan.scaling, inputs[0])
+    samples, shares = 0.0, [np.zeros(0)]
+    for k, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
+        units = (scale, offset) if k == 0 else ((1.0,), (0.0,))
+        samples = max(samples, relative_error(ours, theirs.astype(np.float64), *units)[0])
+        tails = ((1 - ROUNDING_LEVEL) / 2, (1 + ROUNDING_LEVEL) / 2)
+        ends, others = (np.quantile(y.astype(np.float64), tails, axis=0) for y in (theirs, ours))
+        width = ends[1] - ends[0]
+        seen = width > 16 * np.spacing(np.abs(theirs).max())
+        shares.append((np.abs(others - ends).max(axis=0)[seen] / width[seen]).ravel())
+    share = np.concatenate(shares)
+    return {
+        "draws": len(draws),
+        "rows": len(arrays[0]),
+        "level": ROUNDING_LEVEL,
+        "samples": samples,
+        "ends": float(np.median(share)) if share.size else 0.0,
+        "largest_end": float(share.max(initial=0.0)),
+    }
+
+
 def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
     inputs = tuple(x.numpy() for x in subject.inputs(2))
     draws = np.arange(16, dtype=np.int64)
@@ -186,6 +240,57 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
     if between.max() > bound:
         raise ExportError(f"The noise of two sites correlates: r = {between.max():.3f}, allowed {bound:.3f}.")
     return {"sites": len(sizes), "largest_site_correlation": float(between.max()), "bound": bound}
+
+
+def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
+    """The runtime cuts an ONNX file in two; other hosts run the whole of it. Both must say the same.
+
+    Not to the last bit: ONNX Runtime fuses a layer's transposed weights into the product only where it sees both.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
+    inputs, draws = tuple(x.numpy() for x in subject.inputs(2)), _names(16)
+    feeds = dict(zip((array.name for array in artifact.card.inputs), inputs, strict=True))
+    feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
+    states = first_states(artifact.card.states, len(draws), 2)
+    feeds |= {array.name: state for array, state in zip(artifact.card.states, states, strict=True)}
+    if artifact.card.noise:
+        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
+    whole = dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
+    samples = [value for name, value in whole.items() if name.rpartition(".")[2] == "samples"]
+    for ours, theirs in zip(engine.samples(inputs, draws, SEED, observed=True), samples, strict=True):
+        error = np.abs(ours - theirs).max() / np.abs(theirs).max(initial=np.finfo(np.float32).tiny)
+        if not error <= TOLERANCE:
+            raise ExportError(
+                f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the largest "
+                "value; please report this."
+            )
+
+
+def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
+    """A stream's answer to each row is BLiTZ's answer to the whole sequence so far, at equal noise."""
+    draws, steps = _names(3), 4
+    inputs = subject.inputs(2, steps)
+    states: tuple[NDArray[np.float32], ...] | None = None
+    errors = []
+    for step in range(steps):
+        row = tuple(x[:, step : step + 1].numpy() for x in inputs)
+        ours, states = engine.step(row, draws, SEED, observed=False, states=states)
+        so_far = [x[:, : step + 1] for x in inputs]
+        theirs = subject.reference.given(so_far, draws, generator_epsilon(SEED), observed=False)
+        own = raw_units(subject.plan.scaling, inputs[0])
+        for k, (got, raw) in enumerate(zip(ours, theirs.values(), strict=True)):
+            raw = raw if raw.shape == got.shape else raw[:, :, -1:]  # of a whole sequence's answers the newest
+            error, allowed = relative_error(got, raw, *(own if k == 0 else ((1.0,), (0.0,))))
+            errors.append(error)
+            if error > allowed:
+                raise ExportError(
+                    f"Fed row by row the network gives another answer than for the whole sequence, by {error:.2g} of "
+                    f"the largest value (allowed: {allowed:.2g}) at row {step + 1}: it looks back in another way than "
+                    "by the states of its BayesianLSTM and BayesianGRU layers. Export it without streaming."
+                )
+    return {"steps": steps, "largest_error": max(errors)}
 
 
 def _locate(subject: Subject) -> str:

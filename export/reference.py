@@ -246,8 +246,40 @@ def _stacked(passes: list[Samples]) -> Samples:
 
 @contextmanager
 def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> Iterator[None]:
-    with _evaluating(network), _plain(posteriors), _without_complexity(posteriors), torch.random.fork_rng(devices=[]):
+    with (
+        _evaluating(network),
+        _plain(posteriors),
+        _without_complexity(posteriors),
+        _rounded(posteriors),
+        torch.random.fork_rng(devices=[]),
+    ):
         yield
+
+
+@contextmanager
+def _rounded(posteriors: dict[str, Posterior]) -> Iterator[None]:
+    """Give BLiTZ's samplers the μ and σ that the file has, where it keeps them rounded."""
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def give(parameter: Tensor, posterior: Posterior, tensor: str, values: Tensor) -> None:
+        kept.append((parameter, parameter.data))
+        # Another tensor, since BLiTZ's copy of the parameter shares the old one.
+        parameter.data = placed_back(posterior.module, tensor, values.to(parameter), parameter.data)
+
+    try:
+        for posterior in posteriors.values():
+            if posterior.coded is None:
+                continue
+            sigma = posterior.sigma.double()
+            rho = sigma + torch.log(-torch.expm1(-sigma))  # the inverse of softplus
+            for tensor, values in posterior.split(posterior.mu).items():
+                sampler = getattr(posterior.module, f"{tensor}_sampler")
+                give(sampler.mu, posterior, tensor, values)
+                give(sampler.rho, posterior, tensor, posterior.split(rho)[tensor])
+        yield
+    finally:
+        for parameter, data in reversed(kept):
+            parameter.data = data
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
 from .montecarlo import Plan, repeat_rows, trial_run
-from .posterior import Posterior, read_posteriors
+from .posterior import RECURRENT, Posterior, read_posteriors
 from .reference import Reference
 
 Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
@@ -83,7 +83,7 @@ def examine(
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
-    posteriors = read_posteriors(network, flipout)
+    posteriors = read_posteriors(network, flipout, plan.storage)
     names, examples, keywords = _named(network, example)
     plan = replace(plan, keywords=keywords)
     _check(network, posteriors, plan, examples, task)
@@ -106,6 +106,8 @@ def examine(
     else:
         plan = replace(plan, width=_width(plan, outputs))
     plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
+    if plan.streaming and not plan.states:
+        raise ExportError("A stream needs a BayesianLSTM or BayesianGRU, whose state it carries on; there is none.")
     if not plan.sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
     if all(plan.shared):
@@ -118,7 +120,10 @@ def examine(
     subject = replace(untried, plan=plan, limits=tuple(limits))
     outputs = subject.reference.free(examples, 1, seed=0)
     _check_repeatable(subject)
-    return replace(subject, sequences=_free_sequences(subject), outputs=outputs)
+    subject = replace(subject, sequences=_free_sequences(subject), outputs=outputs)
+    if plan.streaming and not all(subject.sequences):
+        raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
+    return subject
 
 
 def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...], tuple[str, ...]]:
@@ -170,6 +175,17 @@ def _check(
         )
     if (plan.horizon > 1 or plan.noise) and task == "classification":
         raise InputError("Class probabilities have no observation noise and no path. Leave noise and path out.")
+    if plan.streaming and (plan.horizon > 1 or scaling.values != "levels"):
+        raise InputError(
+            "A stream goes on from its states, so it can neither feed a path back nor take values from the last row "
+            'of a window. Leave horizon out, and prepare the data with values="levels".'
+        )
+    fixed = [name for name, module in network.named_modules() if isinstance(module, nn.RNNBase)]
+    fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.cls in RECURRENT]
+    if plan.streaming and fixed:
+        raise ExportError(
+            f"Layer {fixed[0]!r} is a recurrent layer that samples no weights: a stream cannot carry it on."
+        )
     if plan.horizon > 1 and (len(examples) > 1 or examples[0].dim() != 3 or examples[0].shape[2] != 1):
         raise InputError(
             "A path feeds one predicted value back as the next input: it needs a network with the one input "

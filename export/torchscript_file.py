@@ -19,7 +19,7 @@ from ..runtime.errors import ExportError
 from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
-from .layers import Kernels
+from .layers import Kernels, MonteCarloLayer
 
 
 @functools.cache
@@ -30,15 +30,20 @@ def scripted_kernels() -> Kernels:
         return Kernels(**{field.name: script(getattr(kernels, field.name)) for field in dataclasses.fields(Kernels)})
 
 
-def build(network: nn.Module, inputs: Sequence[Tensor], noisy: bool, blame: Blame) -> torch.jit.ScriptModule:
-    """Trace a MonteCarloNetwork made with `scripted_kernels()`; inputs [B ≥ 2, …]; `noisy` as for ONNX.
+def build(
+    network: nn.Module, inputs: Sequence[Tensor], noisy: bool, states: Sequence[int], blame: Blame
+) -> torch.jit.ScriptModule:
+    """Trace a MonteCarloNetwork made with `scripted_kernels()`; inputs [B ≥ 2, …]; `noisy` and `states` as for ONNX.
 
     Raises ExportError, naming the module that `blame` is watching, where the forward branches on values.
     """
     draws, seed, levels = torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95])
-    noise = (torch.tensor(1.0),) if noisy else ()
-    methods = {"forward": (*inputs, draws, seed, levels, *noise), "samples": (*inputs, draws, seed, *noise)}
+    last = [torch.tensor(1.0)] * noisy + [torch.zeros(len(draws), len(inputs[0]), width) for width in states]
+    methods = {"forward": (*inputs, draws, seed, levels, *last), "samples": (*inputs, draws, seed, *last)}
     branches: list[str] = []
+    for layer in network.modules():
+        if isinstance(layer, MonteCarloLayer):
+            layer.expand_when_loaded()
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         by_user = not filename.startswith(os.path.dirname(torch.__file__))

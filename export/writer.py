@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,7 @@ import torch
 from torch import nn
 
 from ..runtime.artifact import read
-from ..runtime.contract import Array, Card, Noise, Scaling, Site
-from ..runtime.engines import open_engine
+from ..runtime.contract import STATE, STORAGES, Array, Card, Noise, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.typical import typical_inputs
 from . import onnx_file, torchscript_file
@@ -24,6 +24,7 @@ from .posterior import posterior_sha256, read_posteriors, warn_of_surprises
 from .proof import prove
 from .subject import Example, Subject, examine
 
+MOST_MOVED = 0.05  # of an interval's width, by which storage may move its ends without a warning
 TASKS = ("regression", "forecast", "classification")
 
 
@@ -55,6 +56,12 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
     - `horizon`: above 1, the artifact goes that many steps: each draw's prediction, with its noise, becomes the next
       value of its window, the weights staying the same. The network must read windows [B, T, 1] and return [B, 1];
       samples are then whole paths [S, B, horizon].
+    - `streaming`: the artifact also takes and returns the states of its BayesianLSTM and BayesianGRU layers, so that
+      each new row of a sequence costs one step in place of a whole window, see `murho.Model.stream`.
+    - `storage`: "float32" keeps μ and σ of every weight as they are. "half" keeps μ in float16 and log σ in 8 bits,
+      three bytes for eight; the file expands them when it is loaded. It samples from that rounded posterior, and so
+      does BLiTZ in the proof; how far its samples and interval ends are from the trained network's stands in
+      `card.verification["storage"]`. Weights that are not sampled (torch's own layers, frozen ones) stay as they are.
     - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
 
     What the card says: `name`, `input_names`, `input_unit`, `output_names` (of a classification, the classes),
@@ -85,7 +92,7 @@ def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | 
     """
     artifact = read(path)
     card = artifact.card
-    digest = posterior_sha256(read_posteriors(network, "plain").values())
+    digest = posterior_sha256(read_posteriors(network, "plain", card.storage).values())
     if digest != card.posterior_sha256:
         raise ExportError(
             f"{path} was made from another posterior: its μ and σ have SHA-256 {card.posterior_sha256[:12]}…, "
@@ -96,9 +103,17 @@ def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | 
         example = example if len(example) > 1 else example[0]
     local = any(site.sampling == "local" for site in card.sites)
     names = tuple(array.name for array in card.outputs)
-    plan = Plan(card.scaling, local, outputs=names, noise=card.noise, horizon=card.horizon)
+    plan = Plan(
+        card.scaling,
+        local,
+        outputs=names,
+        noise=card.noise,
+        storage=card.storage,
+        horizon=card.horizon,
+        streaming=bool(card.states),
+    )
     with torch.random.fork_rng(devices=[]):
-        return prove(examine(network, example, plan, card.task, "plain"), open_engine(artifact, "cpu"))
+        return prove(examine(network, example, plan, card.task, "plain"), artifact)
 
 
 def _export(
@@ -111,6 +126,7 @@ def _export(
     task: str = "regression",
     outputs: Sequence[str] = (),
     sampling: str = "weights",
+    storage: str = "float32",
     flipout: str = "refuse",
     name: str | None = None,
     input_names: Sequence[str] = (),
@@ -119,6 +135,7 @@ def _export(
     output_unit: str = "",
     noise: Noise | None = None,
     horizon: int = 1,
+    streaming: bool = False,
     draws: int = 256,
     levels: Sequence[float] = (0.95,),
     seed: int = 0,
@@ -131,10 +148,19 @@ def _export(
         raise InputError(f"horizon must be a whole number of steps, at least 1, not {horizon!r}.")
     _check_choice("task", task, TASKS)
     _check_choice("sampling", sampling, ("weights", "local"))
+    _check_choice("storage", storage, STORAGES)
     _check_choice("flipout", flipout, ("refuse", "plain"))
     if isinstance(outputs, str) or len(set(outputs)) < len(outputs):
         raise InputError(f"outputs must be a sequence of different names, not {outputs!r}.")
-    plan = Plan(scaling or Scaling(), sampling == "local", outputs=tuple(outputs), noise=noise, horizon=horizon)
+    plan = Plan(
+        scaling or Scaling(),
+        sampling == "local",
+        outputs=tuple(outputs),
+        noise=noise,
+        storage=storage,
+        horizon=horizon,
+        streaming=streaming,
+    )
     subject = examine(network, example, plan, task, flipout)
     warn_of_surprises(subject.posteriors.values())
     card = Card(
@@ -158,22 +184,32 @@ def _export(
         training={**(training or {}), "dropout": "off"} if _has_dropout(network) else training or {},
         noise=noise,
         horizon=horizon,
+        states=_state_arrays(subject),
+        storage=storage,
     )
     write = _build(subject, format)
     temporary = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
     try:
         write(card, temporary)
-        card = Card(**{**vars(card), "verification": prove(subject, open_engine(read(temporary), "cpu"))})
+        card = Card(**{**vars(card), "verification": prove(subject, read(temporary))})
         write(card, temporary)
         read(temporary)
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)
+    moved = card.verification.get("storage", {}).get("largest_end", 0.0)
+    if moved > MOST_MOVED:
+        warnings.warn(
+            f'storage="half" moves the ends of an interval by up to {moved:.0%} of its width: σ is small beside the '
+            'rounding of μ. Use storage="float32".',
+            stacklevel=3,  # the caller of to_onnx or to_torchscript
+        )
     return card
 
 
 def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     """Build the file's content and return what writes it with a card."""
+    plan = subject.plan
 
     def folded(kernels: Kernels) -> MonteCarloNetwork:
         return MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, kernels)
@@ -186,11 +222,12 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     try:
         if format == "onnx":
             with blame:
-                noisy = subject.plan.noise is not None
-                model = onnx_file.build(network, inputs, subject.names, subject.sequences, subject.plan.outputs, noisy)
+                model = onnx_file.build(
+                    network, inputs, subject.names, subject.sequences, plan.outputs, plan.noise is not None, plan.states
+                )
             return lambda card, path: onnx_file.write(model, card, path)
         with blame:
-            module = torchscript_file.build(network, inputs, subject.plan.noise is not None, blame)
+            module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
         return lambda card, path: torchscript_file.write(module, card, path)
     except ExportError:
         raise
@@ -239,6 +276,11 @@ def _output_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple
         about = (names, unit) if k == 0 else ((), "")
         arrays.append(Array(name, ("batch", *axes), (None, *fixed), "float32", *about))
     return tuple(arrays)
+
+
+def _state_arrays(subject: Subject) -> tuple[Array, ...]:
+    axes = ("draw", "batch", "unit")
+    return tuple(Array(f"{STATE}{k}", axes, (None, None, width)) for k, width in enumerate(subject.plan.states))
 
 
 def _sites(subject: Subject) -> tuple[Site, ...]:

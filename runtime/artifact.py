@@ -1,8 +1,7 @@
 """Read an artifact's card and check that nothing changed since it was written; put card and digest into a file.
 
-An ONNX file is a protobuf message. Walking its fields takes a few lines, so that reading one needs neither onnx nor
-ONNX Runtime: the card is one of the metadata entries, and the digest covers every field but its own entry. A
-TorchScript file is a zip archive.
+An ONNX file is a protobuf message: the card is one of its metadata entries, and the digest covers every field but its
+own entry. A TorchScript file is a zip archive.
 """
 
 import contextlib
@@ -10,7 +9,6 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from .contract import CARD_KEY, DIGEST_KEY, Card
 from .errors import ArtifactError, InputError
+from .protobuf import bodies, delimited, fields, strings
 
 # Numbers of fields in onnx.proto.
 _METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1, value = 2)
@@ -87,7 +86,7 @@ def write_file(path: str | os.PathLike[str], content: bytes) -> None:
 def sealed_onnx(content: bytes, card: Card) -> bytes:
     """An ONNX file with this card, in place of any it had, and the digest."""
     view = memoryview(content)
-    kept = [view[start:end] for number, start, _, end in _fields(view) if number != _METADATA]
+    kept = [view[start:end] for number, start, _, end in fields(view) if number != _METADATA]
     content = b"".join((*kept, _metadata(CARD_KEY, card.to_json())))
     return content + _metadata(DIGEST_KEY, _scan_onnx(content)[1])
 
@@ -108,16 +107,14 @@ def with_onnx_tensors(content: bytes, tensors: dict[str, NDArray[np.float32]]) -
     """An ONNX file with other values in the named initializers, which keep their shapes."""
     changed = bytearray(content)
     missing = set(tensors)
-    for start, end in _bodies(content, 0, len(content), _GRAPH):
-        for first, last in _bodies(content, start, end, _INITIALIZER):
-            name = next((content[a:b].decode() for a, b in _bodies(content, first, last, _TENSOR_NAME)), "")
-            if name in missing:
-                ((a, b),) = _bodies(content, first, last, _TENSOR_RAW_DATA)
-                raw = tensors[name].astype("<f4").tobytes()
-                if len(raw) != b - a:
-                    raise ValueError(f"{name} holds {b - a} bytes, not {len(raw)}")
-                changed[a:b] = raw
-                missing.remove(name)
+    with memoryview(changed) as view:
+        for graph in bodies(view, _GRAPH):
+            for tensor in bodies(graph, _INITIALIZER):
+                (name,) = strings(tensor, _TENSOR_NAME)
+                if name in missing:
+                    (raw,) = bodies(tensor, _TENSOR_RAW_DATA)
+                    raw[:] = tensors[name].astype("<f4").tobytes()
+                    missing.remove(name)
     if missing:
         raise ValueError(f"no initializer {', '.join(missing)}")
     return bytes(changed)
@@ -125,27 +122,8 @@ def with_onnx_tensors(content: bytes, tensors: dict[str, NDArray[np.float32]]) -
 
 def _metadata(key: str, value: str) -> bytes:
     """The field of one metadata entry."""
-    pair = b"".join(_length_delimited(number, text.encode()) for number, text in ((1, key), (2, value)))
-    return _length_delimited(_METADATA, pair)
-
-
-def _length_delimited(number: int, body: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _as_varint(len(body)) + body
-
-
-def _as_varint(value: int) -> bytes:
-    digits = bytearray()
-    while value >= 0x80:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*digits, value])
-
-
-def _bodies(content: bytes, start: int, end: int, wanted: int) -> Iterator[tuple[int, int]]:
-    """Start and end of the bodies of all fields with one number, in the message content[start:end]."""
-    for number, _, body, stop in _fields(memoryview(content)[start:end]):
-        if number == wanted:
-            yield start + body, start + stop
+    pair = b"".join(delimited(number, text.encode()) for number, text in ((1, key), (2, value)))
+    return delimited(_METADATA, pair)
 
 
 def zip_digest(content: bytes) -> str:
@@ -166,49 +144,14 @@ def _scan_onnx(content: bytes) -> tuple[dict[str, str], str]:
     total = hashlib.sha256()
     entries = {}
     view = memoryview(content)
-    for number, start, body, end in _fields(view):
+    for number, start, body, end in fields(view):
         if number == _METADATA:
-            pair = {n: bytes(view[body:end][b:e]).decode() for n, _, b, e in _fields(view[body:end])}
+            pair = {n: bytes(view[body:end][b:e]).decode() for n, _, b, e in fields(view[body:end])}
             entries[pair.get(1, "")] = pair.get(2, "")
             if pair.get(1) == DIGEST_KEY:
                 continue
         total.update(view[start:end])
     return entries, total.hexdigest()
-
-
-def _fields(view: memoryview) -> Iterator[tuple[int, int, int, int]]:
-    """(number, start of the field, start of its body, end) for each field of a protobuf message."""
-    position = 0
-    while position < len(view):
-        start = position
-        tag, position = _varint(view, position)
-        kind = tag & 7
-        body = position
-        if kind == 0:
-            _, position = _varint(view, position)
-        elif kind == 2:
-            length, body = _varint(view, position)
-            position = body + length
-        elif kind in (1, 5):
-            position += 8 if kind == 1 else 4
-        else:
-            raise ValueError("not a protobuf message")
-        if position > len(view) or tag < 8:
-            raise ValueError("not a protobuf message")
-        yield tag >> 3, start, body, position
-
-
-def _varint(view: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = view[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
-        if shift > 63:
-            raise ValueError("not a protobuf message")
 
 
 def _read_zip(path: Path, content: bytes) -> tuple[dict[str, str], str]:

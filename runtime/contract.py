@@ -10,7 +10,7 @@ from typing import Any
 
 from .errors import ArtifactError, InputError
 
-SCHEMA = 3
+SCHEMA = 4
 GENERATOR = "pcg4d-boxmuller-1"
 FIXED_INPUTS = ("draws", "seed", "levels")
 """What every artifact takes after the network's own inputs."""
@@ -18,11 +18,17 @@ NOISE_INPUT = "noise"
 """What an artifact with observation noise takes after those: 1 to add the noise, 0 to leave it out."""
 NOISE_STREAM = 2**31
 """The generator's stream of the observation noise; a site's stream is its number."""
+STORAGES = ("float32", "half")
+"""Of the posterior: as it is, or μ in float16 and log σ in 8 bits."""
 VALUES = ("levels", "differences", "returns")
 DISTRIBUTIONS = ("gaussian", "student-t")
 SMALLEST_SCALE = 1e-3
 CALIBRATION_SLOTS = 16
 """Levels that an artifact can hold factors for."""
+DRAWN = "drawn."
+"""Starts the names of what an ONNX file computes from draws and seed alone: weights, noise."""
+STATE, NEXT = "state.", "next."
+"""Start the names of what a streaming artifact takes after all else, and returns after all else: recurrent states."""
 OUTPUTS = ("samples", "mean", "std", "lower", "upper")
 """What every artifact returns for the network's first output; a further output NAME has "NAME.samples" and so on."""
 CARD_KEY = "murho"
@@ -155,7 +161,7 @@ class Card:
     scaling: Scaling
     sites: tuple[Site, ...]
     posterior_sha256: str
-    """SHA-256 over the sites' float32 μ and σ, one site after another."""
+    """SHA-256 over the sites' float32 μ and σ that the file samples from, one site after another."""
     draws: int = 256
     """Draws to take where a caller names none."""
     levels: tuple[float, ...] = (0.95,)
@@ -167,6 +173,10 @@ class Card:
     horizon: int = 1
     """Steps that the artifact goes by feeding each draw's prediction back, the last axis of its output; 1 for none."""
     calibration: Calibration | None = None
+    states: tuple[Array, ...] = ()
+    """What a streaming artifact carries from one call to the next, all zero at first; empty for any other."""
+    storage: str = "float32"
+    """How the file keeps μ and σ: "float32", or "half" for float16 and 8 bits of log σ, expanded inside."""
     generator: str = GENERATOR
     schema: int = SCHEMA
 
@@ -202,6 +212,7 @@ class Card:
         try:
             data["inputs"] = tuple(_array(part) for part in data["inputs"])
             data["outputs"] = tuple(_array(part) for part in data["outputs"])
+            data["states"] = tuple(_array(part) for part in data["states"])
             data["scaling"] = _scaling(data["scaling"])
             data["sites"] = tuple(_site(site) for site in data["sites"])
             data["levels"] = tuple(data["levels"])

@@ -4,6 +4,7 @@ An engine evaluates one chunk of draws. The statistics over all draws are taken 
 how the draws were split.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, Protocol
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 
 from . import torchscript
 from .artifact import Artifact
-from .contract import NOISE_INPUT, OUTPUTS
+from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
+from .kept import Arrays, Kept
+from .split import split
 
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
@@ -32,9 +35,14 @@ class Engine(Protocol):
         `observed`: with observation noise, where the artifact has any.
         """
 
+    def step(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+    ) -> tuple[tuple[Samples, ...], Inputs]:
+        """The same of a streaming artifact, from its states [S, B, H] or from zeros, and the states that follow."""
 
-def open_engine(artifact: Artifact, device: str) -> Engine:
-    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N"."""
+
+def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
+    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
     if device != "cpu":
@@ -42,13 +50,13 @@ def open_engine(artifact: Artifact, device: str) -> Engine:
             f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
             'Export with to_torchscript, or use device="cpu".'
         )
-    return OnnxEngine(artifact)
+    return OnnxEngine(artifact, keep)
 
 
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, keep: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -56,8 +64,12 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        halves = split(artifact.content)
+        providers = ["CPUExecutionProvider"]
         try:
-            self._session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
+            self._network = onnxruntime.InferenceSession(halves.network, options, providers=providers)
+            if halves.drawn:
+                self._sampler = onnxruntime.InferenceSession(halves.sampler, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
@@ -67,15 +79,53 @@ class OnnxEngine:
         self._fetches = [OUTPUTS[0], *(f"{array.name}.{OUTPUTS[0]}" for array in further)]
         self._levels = np.array([0.5], dtype=np.float32)
         self._noisy = artifact.card.noise is not None
+        self._states = artifact.card.states
+        self._drawn = halves.drawn
+        self._kept = Kept(keep)
 
     def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho")
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
+        return tuple(self._run(self._fetches, inputs, draws, seed, observed, None))
+
+    def step(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+    ) -> tuple[tuple[Samples, ...], Inputs]:
+        fetches = self._fetches + [f"{NEXT}{k}" for k in range(len(self._states))]
+        results = self._run(fetches, inputs, draws, seed, observed, states)
+        count = len(self._fetches)
+        return tuple(results[:count]), tuple(results[count:])
+
+    def _run(
+        self,
+        fetches: list[str],
+        inputs: Inputs,
+        draws: NDArray[np.int64],
+        seed: int,
+        observed: bool,
+        states: Inputs | None,
+    ) -> list[Samples]:
         feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
+        feeds |= dict(zip(self._names, inputs, strict=True))
         if self._noisy:
             feeds[NOISE_INPUT] = np.array(observed, dtype=np.float32)
-        return tuple(self._session.run(self._fetches, feeds | dict(zip(self._names, inputs, strict=True))))
+        if self._states:
+            states = states or first_states(self._states, len(draws), len(inputs[0]))
+            feeds |= {array.name: state for array, state in zip(self._states, states, strict=True)}
+        if self._drawn:
+            feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
+        results: list[Samples] = self._network.run(fetches, feeds)
+        return results
+
+    def _draw(self, draws: NDArray[np.int64], seed: int) -> Arrays:
+        key = seed, draws.tobytes()
+        arrays = self._kept.get(key)
+        if arrays is None:
+            feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)}
+            arrays = tuple(self._sampler.run(self._drawn, feeds))
+            self._kept.put(key, arrays)
+        return arrays
 
 
 class TorchScriptEngine:
@@ -90,6 +140,8 @@ class TorchScriptEngine:
             ) from None
         self._torch = torch
         self._noisy = artifact.card.noise is not None
+        self._states = artifact.card.states
+        self._count = len(artifact.card.outputs)
         try:
             self._device = torch.device(device)
         except RuntimeError:
@@ -124,13 +176,25 @@ class TorchScriptEngine:
         return pool
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
+        return self.step(inputs, draws, seed, observed, None)[0]
+
+    def step(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+    ) -> tuple[tuple[Samples, ...], Inputs]:
         torch = self._torch
+        states = states or first_states(self._states, len(draws), len(inputs[0]))
         noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
         with torch.inference_mode():
             result = self._module.samples(
                 *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
                 *noise,
+                *(torch.from_numpy(state).to(self._device) for state in states),
             )
-        results = result if isinstance(result, tuple) else (result,)
-        return tuple(samples.cpu().numpy() for samples in results)
+        results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
+        return results[: self._count], results[self._count :]
+
+
+def first_states(states: Sequence[Array], draws: int, rows: int) -> Inputs:
+    """The zeros [S, B, H] that a stream begins with."""
+    return tuple(np.zeros((draws, rows, state.shape[2] or 0), dtype=np.float32) for state in states)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import conformal
 from .contract import CALIBRATION_SLOTS, MAX_DRAWS, Array, Card
+from .enough import Goal
 from .errors import InputError
 from .fingerprint import fingerprint
 
@@ -172,6 +173,17 @@ def as_level(card: Card, level: Level) -> float | tuple[float, ...]:
     if not ((values > 0) & (values < 1)).all():
         raise InputError(f"level must lie between 0 and 1, for example 0.95 for 95 %; got {level!r}.")
     return float(values) if values.ndim == 0 else tuple(float(v) for v in values)
+
+
+def as_goal(tolerance: float | None, budget_ms: float | None) -> Goal | None:
+    """When to stop drawing, if not at a number of draws."""
+    for name, value, example in (("tolerance", tolerance, "0.02"), ("budget_ms", budget_ms, "5")):
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < float(value) < np.inf):
+            raise InputError(f"{name} must be a number above 0, for example {example}, not {value!r}.")
+    if tolerance is None and budget_ms is None:
+        return None
+    return Goal(tolerance, None if budget_ms is None else budget_ms / 1000)
 
 
 def as_seed(card: Card, seed: int | None) -> int:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+FEWEST_BEYOND = 1.0
+"""Draws beyond an end, on average, from which on its error is estimated: below, it comes out a third too small."""
+
 
 @dataclass(frozen=True)
 class Intervals:
@@ -27,6 +30,9 @@ class Intervals:
     """[B, …] over the draws, with S - 1."""
     lower: Floats
     upper: Floats
+    mc_error: Floats
+    """Monte-Carlo standard errors of `lower` and of `upper`, [2, …]: how far off other draws, as many, would put them.
+    Infinite where less than one draw lies beyond an end on average."""
     samples: Floats
     """[S, B, …], one prediction per draw."""
     level: float | tuple[float, ...]
@@ -124,6 +130,24 @@ class Quantiles:
         """Ends [K, B, …] of central intervals: the quantiles (1 ∓ level) / 2."""
         return self._at((1 - levels) / 2), self._at((1 + levels) / 2)
 
+    def errors(self, levels: NDArray[np.float64]) -> Floats:
+        """Monte-Carlo standard errors [2, K, B, …] of the lower and the upper ends.
+
+        The rank of a quantile p in S draws is binomial: half the distance between the quantiles p ± √(p (1 - p) / S),
+        one standard error of that rank away (David & Nagaraja 2003, section 7.1).
+        """
+        count, p = self._ordered.shape[-1], (1 - levels) / 2
+        spread = np.sqrt(p * (1 - p) / count)
+        outer, inner = np.maximum(p - spread, 0), p + spread
+        tails = self._at(np.concatenate([outer, inner, 1 - inner, 1 - outer]))
+        a, b, c, d = tails.reshape(4, len(levels), *tails.shape[1:])
+        share = (spread / (inner - outer)).astype(np.float32)  # 1/2, more where the outer one is the smallest draw
+        errors: Floats = np.stack([b - a, d - c]) * share.reshape(-1, *(1 for _ in a.shape[1:]))
+        unknown = count * p < FEWEST_BEYOND
+        if unknown.any():
+            errors[:, unknown] = np.where(errors[:, unknown] > 0, np.float32(np.inf), np.float32(0))
+        return errors
+
     def median(self) -> Floats:
         """[B, …]."""
         median: Floats = self._at(np.array([0.5]))[0]
@@ -154,13 +178,16 @@ def summarise(
     draws: NDArray[np.int64],
     seed: int,
     names: tuple[str, ...] = (),
-    ends: tuple[Floats, Floats] | None = None,
+    ends: tuple[Floats, Floats, Floats] | None = None,
 ) -> Intervals:
     """The statistics of samples [S, B, …], as the artifact's own outputs define them.
 
-    `ends` [K, B, …] are the intervals', where they are not the samples' own quantiles.
+    `ends` are lower, upper [K, B, …] and their errors [2, K, B, …], where they are not the samples' own quantiles.
     """
-    lower, upper = ends or Quantiles(samples).ends(np.atleast_1d(np.asarray(level, dtype=np.float64)))
+    if ends is None:
+        quantiles, levels = Quantiles(samples), np.atleast_1d(np.asarray(level, dtype=np.float64))
+        ends = *quantiles.ends(levels), quantiles.errors(levels)
+    lower, upper, error = ends
     mean, variance = moments(samples)
     single = not isinstance(level, tuple)
     return Intervals(
@@ -168,6 +195,7 @@ def summarise(
         std=np.sqrt(variance).astype(np.float32),
         lower=lower[0] if single else lower,
         upper=upper[0] if single else upper,
+        mc_error=error[:, 0] if single else error,
         samples=samples,
         level=level,
         draws=draws,

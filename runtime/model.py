@@ -18,6 +18,7 @@ from .artifact import Artifact, read, write, write_file
 from .calibrated import with_calibration
 from .contract import Calibration, Card
 from .engines import Engine, open_engine
+from .enough import Goal, Pace
 from .errors import ArtifactError, InputError
 from .inputs import (
     Arrays,
@@ -25,6 +26,7 @@ from .inputs import (
     Input,
     Level,
     as_draws,
+    as_goal,
     as_inputs,
     as_level,
     as_levels,
@@ -39,24 +41,38 @@ from .inputs import (
 )
 from .intervals import Intervals, Quantiles, moments, summarise
 from .online import Forecast, OnlineState
+from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
     import pandas as pd
 
+KEEP_MB = 128
+MOST_DRAWS = 100_000
 
-def load(path: str | os.PathLike[str], device: str = "cpu", threads: int | None = None) -> "Model":
+
+def load(
+    path: str | os.PathLike[str],
+    device: str = "cpu",
+    threads: int | None = None,
+    keep_mb: int = KEEP_MB,
+    measure: bool = True,
+) -> "Model":
     """Open an artifact (`.onnx`, or `.pt` for TorchScript).
 
     `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
-    by default as many as the process has cores. It changes the time, never the answer.
+    by default as many as the process has cores. What an ONNX artifact drew is kept where the same draws and seed come
+    again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
+    the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
     there, MissingExtra where TorchScript lacks torch.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
+    if not isinstance(keep_mb, int) or keep_mb < 0:
+        raise InputError(f"keep_mb must be a whole number of MiB, 0 to keep none, not {keep_mb!r}.")
     artifact = read(path)
-    return Model(artifact, open_engine(artifact, device), threads or planner.cores())
+    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
 
 
 class Model:
@@ -67,13 +83,15 @@ class Model:
     engine: str
     """What evaluates it: "onnxruntime" or "torchscript"."""
 
-    def __init__(self, artifact: Artifact, engine: Engine, threads: int) -> None:
+    def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card
         self._path = artifact.path  # its content is not kept: the engine has its own form of it
         self._calibrated: Artifact | None = None
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
+        self._pace = Pace()
+        self._chunks = planner.Chunks(artifact.card, threads, measure)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
         self._lock = Lock()
@@ -93,6 +111,8 @@ class Model:
         noise: bool = True,
         calibrated: bool = True,
         parts: bool = False,
+        tolerance: float | None = None,
+        budget_ms: float | None = None,
     ) -> "pd.DataFrame": ...
     @overload
     def predict(
@@ -105,6 +125,8 @@ class Model:
         noise: bool = True,
         calibrated: bool = True,
         parts: bool = False,
+        tolerance: float | None = None,
+        budget_ms: float | None = None,
     ) -> Intervals: ...
     def predict(
         self,
@@ -116,6 +138,8 @@ class Model:
         noise: bool = True,
         calibrated: bool = True,
         parts: bool = False,
+        tolerance: float | None = None,
+        budget_ms: float | None = None,
     ) -> "Intervals | pd.DataFrame":
         """Prediction intervals for a batch.
 
@@ -130,16 +154,28 @@ class Model:
         all three: the interval then shows how unsure the weights are of the mean. `parts=True` also splits the variance
         into what the weights and what the noise bring, for a second evaluation of every draw.
 
+        Where the number of draws is not to be guessed: with `tolerance`, draws are added until the Monte-Carlo error of
+        every end is within that share of its interval's width, 0.02 say; with `budget_ms`, as long as the time suffices
+        (at least 32). With both, whichever comes first. `draws` are then the most that are taken, 100,000 if not given.
+        The answer is the one of its `answer.draws`, with its `answer.mc_error`, reached or not.
+
         A DataFrame `x` gives a DataFrame. Its columns are the features by name; where the network reads windows of a
         sequence, every run of that many rows is a window, and the answer's index is the window's last row.
 
         Raises InputError for an argument of the wrong shape, type or value, and for a level above the calibrated ones.
         """
+        goal = as_goal(tolerance, budget_ms)
+        if goal and draws is None:
+            draws = MOST_DRAWS
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
-        if type(x).__module__.partition(".")[0] == "pandas":
-            inputs, index = from_frame(self.card, x)
-            return self._first(inputs, names, nominal, key, noise, calibrated, parts).to_frame(index)
-        return self._first(as_inputs(self.card, x), names, nominal, key, noise, calibrated, parts)
+        framed = type(x).__module__.partition(".")[0] == "pandas"
+        inputs, index = from_frame(self.card, x) if framed else (as_inputs(self.card, x), None)
+        if goal:
+            samples, names = self._enough(inputs, names, nominal, key, noise, calibrated, goal)
+        else:
+            samples = self._samples(inputs, names, key, noise)[0]
+        answer = self._first(samples, inputs, names, nominal, key, noise, calibrated, parts)
+        return answer.to_frame(index) if framed else answer
 
     def predict_all(
         self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None
@@ -160,6 +196,27 @@ class Model:
         if chunk is not None and (chunk < 1 or chunk % planner.VECTOR):
             raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {chunk}.")
         return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
+
+    def stream(
+        self, draws: Draws = None, level: Level = None, seed: int | None = None, *, noise: bool = True
+    ) -> Stream:
+        """Follow sequences row by row, with a fixed set of draws: `answer = stream.step(row)`, row [B, features].
+
+        Each row costs one step of the network in place of a whole window. The answer is the network's for all the rows
+        since the stream began, which need not be as many as it was trained on. Arguments as for `predict`; the
+        intervals are calibrated and adapted as there.
+
+        Raises InputError where the artifact was not exported with `streaming`.
+        """
+        check_streams(self.card)
+        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+
+        def intervals(samples: NDArray[np.float32]) -> Intervals:
+            if noise:
+                return self._adapted(samples, nominal, names, key)
+            return summarise(samples, nominal, names, key, self.card.output.names)
+
+        return Stream(self.card, self._engine, names, key, noise, intervals)
 
     def forecast(
         self,
@@ -247,7 +304,7 @@ class Model:
                 self._online = self._fresh()
             state, latest = self._online, self._latest
             if latest is not None:
-                ends = self._ends(latest, np.asarray(state.levels), None)
+                ends = self._ends(latest, np.asarray(state.levels), None)[:2]
                 state = online.with_forecast(state, _forecast(latest, ends))
             if not state.pending:
                 raise InputError("Nothing was predicted yet whose truth could be told. Call predict first.")
@@ -289,19 +346,51 @@ class Model:
 
     def _ends(
         self, quantiles: Quantiles, levels: NDArray[np.float64], state: OnlineState | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Interval ends [K, B, …] at levels [K]: calibrated, and adapted to what a state has learnt."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Lower and upper ends [K, B, …] at levels [K], calibrated, adapted to what a state learnt; their errors."""
         factors = None
         if self.card.calibration is not None:
             factors = conformal.factors_at(self.card.calibration, levels.astype(np.float32))
         if state is not None:
             adapted = state.factors(levels).astype(np.float32)
             factors = adapted if factors is None else factors * adapted
-        ends = quantiles.ends(levels)
-        return ends if factors is None else conformal.stretch(quantiles.median(), *ends, factors[:, np.newaxis])
+        ends, errors = quantiles.ends(levels), quantiles.errors(levels)
+        if factors is None:
+            return *ends, errors
+        factors = factors[:, np.newaxis]
+        return *conformal.stretch(quantiles.median(), *ends, factors), factors * errors
+
+    def _enough(
+        self,
+        inputs: Arrays,
+        draws: NDArray[np.int64],
+        level: float | tuple[float, ...],
+        seed: int,
+        noise: bool,
+        calibrated: bool,
+        goal: Goal,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Samples of as many of the draws as the goal needs, and those draws."""
+        levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
+
+        def unsureness(samples: NDArray[np.float32]) -> float:
+            quantiles = Quantiles(samples)
+            if noise and calibrated:
+                lower, upper, errors = self._ends(quantiles, levels, self._online)
+            else:
+                (lower, upper), errors = quantiles.ends(levels), quantiles.errors(levels)
+            return float(np.max(errors / np.maximum(upper - lower, np.finfo(np.float32).tiny)))
+
+        def evaluate(start: int, stop: int) -> tuple[NDArray[np.float32], ...]:
+            chunk = self._chunks.guess(len(inputs[0]), _steps(inputs), stop - start)  # nothing is measured meanwhile
+            return self._samples(inputs, draws[start:stop], seed, noise, chunk)[:1]
+
+        (samples,) = self._pace.draw(tuple(inputs[0].shape), len(draws), goal, evaluate, unsureness)
+        return samples, draws[: len(samples)]
 
     def _first(
         self,
+        samples: NDArray[np.float32],
         inputs: Arrays,
         draws: NDArray[np.int64],
         level: float | tuple[float, ...],
@@ -310,7 +399,7 @@ class Model:
         calibrated: bool,
         parts: bool,
     ) -> Intervals:
-        samples = self._samples(inputs, draws, seed, noise)[0]
+        """The first output's intervals, from its samples."""
         if noise and calibrated:
             answer = self._adapted(samples, level, draws, seed)
         else:
@@ -351,13 +440,22 @@ class Model:
         rows = len(inputs[0])
         check_memory(self.card, rows, len(draws))
         if chunk is None:
-            steps = inputs[0].shape[1] if inputs[0].ndim == 3 else 1
-            chunk = planner.chunk_size(len(draws), planner.bytes_per_draw(self.card, rows, steps), self._threads)
+            chunk = self._chunks.size(
+                rows,
+                _steps(inputs),
+                len(draws),
+                lambda size: self._engine.samples(inputs, np.arange(size), ~seed, noise),
+            )
         return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, self._pool)
 
     @cached_property
     def _pool(self) -> Executor | None:
         return self._engine.pool(self._threads) if self._threads > 1 else None
+
+
+def _steps(inputs: Arrays) -> int:
+    """Length of the sequences, 1 where there are none."""
+    return inputs[0].shape[1] if inputs[0].ndim == 3 else 1
 
 
 def _forecast(quantiles: Quantiles, ends: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Forecast:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from math import ceil
 from threading import Lock
+from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from .contract import Card
 VECTOR = 16
 CACHE_BYTES = 16 * 2**20  # measured: about a core's share of L3, where a draw costs least
 MAX_CHUNK = 1024
+MEASURING_SECONDS = 0.02  # after which no further size is tried
 
 RECURRENT = ("BayesianLSTM", "BayesianGRU")
 
@@ -46,6 +48,58 @@ def chunk_size(draws: int, draw_bytes: int, threads: int) -> int:
     fitting = max(VECTOR, min(MAX_CHUNK, CACHE_BYTES // max(1, draw_bytes)))
     chunks = ceil(draws / threads / fitting) * threads
     return ceil(draws / chunks / VECTOR) * VECTOR
+
+
+class Chunks:
+    """The chunk sizes of one model, by the shape of a call: guessed at first, measured once when a shape comes again.
+
+    The first answer is not kept waiting. The measurement evaluates a few chunks of the second call's own input, and
+    changes the time of later calls, never an answer.
+    """
+
+    def __init__(self, card: Card, threads: int, measured: bool) -> None:
+        self._card, self._threads, self._measured = card, threads, measured
+        self._calls: dict[tuple[int, int, int], int] = {}
+        self._chosen: dict[tuple[int, int, int], int] = {}
+        self._lock = Lock()
+
+    def guess(self, batch: int, steps: int, draws: int) -> int:
+        """Draws per chunk, from the card alone."""
+        return chunk_size(draws, bytes_per_draw(self._card, batch, steps), self._threads)
+
+    def size(self, batch: int, steps: int, draws: int, evaluate: Callable[[int], object]) -> int:
+        """Draws per chunk for a call; `evaluate` computes a chunk of so many draws, of any seed."""
+        shape = batch, steps, draws
+        guess = self.guess(batch, steps, draws)
+        with self._lock:
+            calls = self._calls[shape] = self._calls.get(shape, 0) + 1
+            if self._measured and calls == 2:
+                self._chosen[shape] = guess  # for other threads, until it is measured
+        if self._measured and calls == 2:
+            self._chosen[shape] = fastest(_candidates(guess, draws, self._threads), evaluate)
+        return self._chosen.get(shape, guess)
+
+
+def fastest(candidates: list[int], evaluate: Callable[[int], object]) -> int:
+    """The first of the sizes, or another one if that takes a tenth less time per draw."""
+    times: dict[int, float] = {}
+    began = perf_counter()
+    for size in candidates:
+        if times and perf_counter() - began > MEASURING_SECONDS:
+            break
+        evaluate(size)  # draws, and allocates
+        start = perf_counter()
+        evaluate(size)
+        times[size] = (perf_counter() - start) / size
+    best = min(times, key=lambda size: times[size])
+    return best if times[best] < 0.9 * times[candidates[0]] else candidates[0]
+
+
+def _candidates(guess: int, draws: int, threads: int) -> list[int]:
+    """The guess, half of it and twice of it, as far as they leave every thread a chunk."""
+    most = ceil(draws / threads / VECTOR) * VECTOR
+    half = ceil(guess / 2 / VECTOR) * VECTOR
+    return list(dict.fromkeys(size for size in (guess, half, 2 * guess) if size <= min(most, 2 * MAX_CHUNK)))
 
 
 def run(

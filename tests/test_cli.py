@@ -468,6 +468,49 @@ def test_export(chain: dict[str, Outcome]) -> None:
     assert card.training["window"] == 5
 
 
+def test_export_in_half_the_size(chain: dict[str, Outcome], tmp_path: Path) -> None:
+    """Export, verify and info say how far the stored posterior is from the trained one; bench checks against it."""
+    artifact = tmp_path / "half.pt"
+    said = r"samples within \S+ of the trained posterior's, ends of a 95 % interval within \S+ % of its width"
+    for outcome in (
+        command("export", "other.pt", artifact, "--storage", "half"),
+        command("verify", artifact, "other.pt"),
+        command("info", artifact),
+    ):
+        assert outcome.code == 0, outcome
+        assert re.search(said, " ".join(outcome.text.replace("│", " ").split())), outcome.text
+    assert "half: μ in float16, log σ in 8 bits" in outcome.text
+    shapes = "--batch", 1, "--draws", 64, "--rounds", 2
+    assert command("bench", artifact, "--against", "other.pt", *shapes).code == 0
+    fails(command("bench", artifact, "other.torchscript.pt", *shapes), "different networks, or store one differently")
+    fails(command("export", "other.pt", artifact, "--storage", "float16"), "storage must be one of")
+
+
+def test_export_of_a_stream(tmp_path: Path) -> None:
+    checkpoint, artifact = tmp_path / "levels.pt", tmp_path / "levels.onnx"
+    train = "train", "--csv", "prices.csv", "--target", "Close", "--window", 5, "--hidden", 3, "--epochs", 1
+    assert command(*train, "--values", "levels", "--out", checkpoint).code == 0
+    assert command("export", checkpoint, artifact, "--streaming").code == 0
+    assert "carries 2 states from row to row" in command("info", artifact).text
+    assert murho.load(artifact).stream(16).step([[100.0]]).samples.shape == (16, 1, 1)
+
+
+def test_predict_to_a_tolerance(tmp_path: Path) -> None:
+    coarse, fine = (
+        command(
+            "predict", "demo/model.onnx", "--csv", "prices.csv", "--tolerance", tolerance, "--out", tmp_path / "a.csv"
+        )
+        for tolerance in ("nonsense", 0.2)
+    )
+    assert coarse.code != 0
+    assert fine.code == 0, fine
+    assert len(pd.read_csv(tmp_path / "a.csv"))
+    fails(
+        command("predict", "demo/model.onnx", "--csv", "prices.csv", "--tolerance", -1),
+        "tolerance must be a number above 0",
+    )
+
+
 def test_export_of_columns_of_different_size(tmp_path: Path) -> None:
     """Volumes of millions beside prices of a hundred: the proof must test the network where it was trained."""
     checkpoint, artifact = tmp_path / "volume.pt", tmp_path / "volume.torchscript.pt"
@@ -629,9 +672,10 @@ def test_bench_without_the_loop(demo: Outcome) -> None:
 
 
 def test_bench_statistics() -> None:
-    rows = bench._rows({"murho onnxruntime": [1.0, 4.0, 2.0], bench.LOOP: [10.0, 30.0, 20.0]}, 64, 100)
-    ours, loop = rows
+    times = {"murho onnxruntime": [1.0, 4.0, 2.0], bench.LOOP: [10.0, 30.0, 20.0]}
+    ours, loop = bench.rows(times, 64, 100, baseline=20.0)
     assert (ours["median_ms"], ours["times_faster_than_blitz"]) == (2, 10)
+    assert (ours["q25_ms"], ours["q75_ms"]) == (1.5, 3)  # half and one and a half steps up the sorted times
     assert ours["p95_ms"] == pytest.approx(2 + 0.9 * (4 - 2))  # 0.95 · 2 steps up the sorted times
     assert (loop["median_ms"], loop["times_faster_than_blitz"]) == (20, 1)
 

@@ -248,8 +248,8 @@ def swap(name: str, old: str, new: str) -> dict[str, Any]:
 PLANTED: dict[str, Callable[[], dict[str, Any]]] = {
     "gates swapped": lambda: swap("BayesianLSTMLast", "gate_i, gate_f, gate_g", "gate_f, gate_i, gate_g"),
     "state forgotten": lambda: swap("BayesianLSTMLast", "kept = Mul(f, c_old)", "kept = Mul(f, h_old)"),
-    "noise not scaled": lambda: swap("BayesianLSTMLast", "scatter = Mul(sigma, noise)", "scatter = Mul(mu, noise)"),
-    "no noise": lambda: swap("BayesianLSTMLast", "Mul(sigma, noise)", "Sub(noise, noise)"),
+    "noise not scaled": lambda: swap("BayesianWeights", "scatter = Mul(sigma, noise)", "scatter = Mul(mu, noise)"),
+    "no noise": lambda: swap("BayesianWeights", "Mul(sigma, noise)", "Sub(noise, noise)"),
 }
 
 

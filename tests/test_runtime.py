@@ -264,7 +264,7 @@ def test_defaults_come_from_the_card(exported, tabular) -> None:
     assert (got.level, got.seed) == (0.95, 0)
     artifact = read(exported("mlp").onnx)
     card = dataclasses.replace(tabular.card, draws=48, levels=(0.5, 0.8), seed=9)
-    other = murho.Model(dataclasses.replace(artifact, card=card), tabular._engine, 1)
+    other = murho.Model(dataclasses.replace(artifact, card=card), tabular._engine, 1, False)
     got = other.predict(np.zeros((1, 3), np.float32))
     assert (len(got.samples), got.level, got.seed) == (48, (0.5, 0.8), 9)
     np.testing.assert_array_equal(got.samples, tabular.samples(np.zeros((1, 3)), 48, 9))

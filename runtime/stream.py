@@ -1,0 +1,109 @@
+"""A stream of rows: a fixed set of draws goes on from its recurrent states, so that a new row costs one step.
+
+After rows x₁ … x_t the answer is the network's for the whole sequence x₁ … x_t, draw by draw.
+"""
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifact import write_file
+from .contract import Card
+from .engines import Engine, Inputs, Samples
+from .errors import ArtifactError, InputError
+from .inputs import Input, as_inputs, described
+from .intervals import Intervals
+from .planner import VECTOR
+
+Summarise = Callable[[Samples], Intervals]
+
+
+class Stream:
+    """Made by `murho.Model.stream`. One thread at a time."""
+
+    rows: int
+    """Rows read so far."""
+
+    def __init__(
+        self, card: Card, engine: Engine, draws: NDArray[np.int64], seed: int, observed: bool, summarise: Summarise
+    ) -> None:
+        self.rows = 0
+        self._card, self._engine, self._summarise = card, engine, summarise
+        self._draws, self._seed, self._observed = draws, seed, observed
+        self._padded = np.pad(draws, (0, -len(draws) % VECTOR))  # whole vectors, as in every call: see the planner
+        self._states: Inputs | None = None
+
+    def step(self, x: Input) -> Intervals:
+        """The intervals after a further row [B, …] of each of B sequences: `predict`'s input without its time axis.
+
+        Several rows at once, [B, T, …], are read one after the other inside; the answer is that after the last. B is
+        the same in every step. Raises InputError for anything else.
+        """
+        inputs = as_inputs(self._card, self._with_time(x))
+        if self._states is not None and len(inputs[0]) != self._states[0].shape[1]:
+            raise InputError(
+                f"This stream follows {self._states[0].shape[1]} sequences, but x has {len(inputs[0])} rows. Every "
+                "step needs one row of each; start another stream for other sequences."
+            )
+        samples, self._states = self._engine.step(inputs, self._padded, self._seed, self._observed, self._states)
+        self.rows += inputs[0].shape[1]
+        return self._summarise(samples[0][: len(self._draws)])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write where the stream is, a `.npz` file of its states: the whole file or nothing.
+
+        Raises InputError where that fails.
+        """
+        content = io.BytesIO()
+        arrays: dict[str, Any] = {f"state{k}": state for k, state in enumerate(self._states or ())}
+        np.savez(content, identity=np.array(self._identity()), rows=np.array(self.rows), **arrays)
+        write_file(path, content.getvalue())
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Go on from where a stream of the same artifact, draws and seed was when it was saved.
+
+        Raises ArtifactError for a missing or damaged file, and for the states of another stream.
+        """
+        try:
+            with np.load(Path(path), allow_pickle=False) as saved:
+                identity, rows = str(saved["identity"]), int(saved["rows"])
+                states = tuple(saved[f"state{k}"] for k in range(len(self._card.states))) if rows else None
+        except Exception as error:  # numpy and zipfile raise nearly anything for a damaged file
+            raise ArtifactError(f"Cannot read the states of a stream from {path}: {error}.") from None
+        if identity != self._identity():
+            raise ArtifactError(
+                f"{path} holds the states of another stream: of another artifact, other draws or another seed."
+            )
+        self._states, self.rows = states, rows
+
+    def _identity(self) -> str:
+        about = f"{self._card.posterior_sha256} {self._seed} {self._draws.tolist()}"
+        return hashlib.sha256(about.encode()).hexdigest()
+
+    def _with_time(self, x: Any) -> Any:
+        if isinstance(x, tuple):
+            return tuple(_with_time(part, array.shape) for part, array in zip(x, self._card.inputs, strict=False))
+        if isinstance(x, dict):
+            shapes = {array.name: array.shape for array in self._card.inputs}
+            return {name: _with_time(part, shapes.get(name, ())) for name, part in x.items()}
+        return _with_time(x, self._card.input.shape)
+
+
+def _with_time(x: Any, shape: tuple[int | None, ...]) -> Any:
+    """One row [B, …] as a sequence of one."""
+    return np.expand_dims(x, 1) if np.ndim(x) == len(shape) - 1 else x
+
+
+def check_streams(card: Card) -> None:
+    """Refuse an artifact that takes no states."""
+    if not card.states:
+        raise InputError(
+            f"This artifact reads whole sequences [{described(card.input)}] and carries no states on. Export the "
+            "network with streaming=True."
+        )

@@ -1,0 +1,107 @@
+"""Chunk sizes: guessed from the card, measured once, and never seen in an answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import murho
+from murho.runtime import planner
+from murho.runtime.planner import VECTOR, Chunks, fastest
+
+SEED = 5
+
+
+@pytest.fixture
+def slow_by(monkeypatch) -> Any:
+    """evaluate(size) that takes these seconds, of a clock of its own."""
+
+    class Clock:
+        now = 0.0
+
+    monkeypatch.setattr(planner, "perf_counter", lambda: Clock.now)
+
+    def made(seconds: dict[int, float], tried: list[int] | None = None) -> Any:
+        def evaluate(size: int) -> None:
+            Clock.now += seconds[size]
+            if tried is not None:
+                tried.append(size)
+
+        return evaluate
+
+    return made
+
+
+def test_the_fastest_per_draw(slow_by) -> None:
+    assert fastest([64, 32, 128], slow_by({64: 0.004, 32: 0.003, 128: 0.0045})) == 128
+    assert fastest([64, 32, 128], slow_by({64: 0.004, 32: 0.0005, 128: 0.008})) == 32
+
+
+def test_a_little_faster_is_not_enough(slow_by) -> None:
+    assert fastest([64, 32], slow_by({64: 0.0065, 32: 0.0031})) == 64
+
+
+def test_measuring_ends_in_time(slow_by) -> None:
+    tried: list[int] = []
+    slow = planner.MEASURING_SECONDS
+    assert fastest([64, 32, 128], slow_by({64: slow, 32: slow, 128: slow}, tried)) == 64
+    assert set(tried) == {64}
+
+
+@pytest.fixture
+def card(exported) -> Any:
+    return murho.load(exported("demo").onnx).card
+
+
+def test_only_the_second_call_of_a_shape_is_measured(card) -> None:
+    measured: list[int] = []
+    chunks = Chunks(card, threads=2, measured=True)
+    sizes = []
+    for _ in range(4):
+        measured.append(0)
+        sizes.append(chunks.size(1, 21, 1000, lambda size: measured.append(size)))
+    assert measured[:3] == [0, 0, 512]  # nothing in the first call, from the guess on in the second
+    assert measured[-2:] == [0, 0]
+    assert sizes[0] == 512
+    assert sizes[2] == sizes[3]
+    assert all(size % VECTOR == 0 for size in sizes)
+
+
+def test_measuring_can_be_switched_off(card) -> None:
+    chunks = Chunks(card, threads=2, measured=False)
+    assert [chunks.size(1, 21, 1000, pytest.fail) for _ in range(3)] == [512, 512, 512]
+
+
+def test_no_thread_is_left_without_a_chunk(card) -> None:
+    tried: list[int] = []
+    chunks = Chunks(card, threads=4, measured=True)
+    for _ in range(2):
+        chunks.size(1, 21, 200, tried.append)
+    assert max(tried) == 64  # 200 draws over 4 threads, in whole vectors
+
+
+@pytest.mark.parametrize("measure", [True, False])
+def test_an_answer_does_not_depend_on_it(exported, format: str, measure: bool) -> None:
+    case = exported("demo")
+    model = murho.load(case.path(format), measure=measure)
+    want = murho.load(case.path(format), threads=1).samples(case.example[:3], 500, SEED, chunk=64)
+    for _ in range(4):
+        np.testing.assert_array_equal(model.samples(case.example[:3], 500, SEED), want)
+
+
+def test_a_thousand_calls_from_eight_threads(exported, format: str) -> None:
+    case = exported("demo")
+    model = murho.load(case.path(format))
+    calls = [(rows, draws, seed) for rows in (1, 3) for draws in (20, 64, 150) for seed in (1, 2)]
+    alone = murho.load(case.path(format), threads=1, keep_mb=0, measure=False)
+    want = {call: alone.predict(case.example[: call[0]], call[1], seed=call[2]) for call in calls}
+
+    def check(k: int) -> None:
+        call = calls[k % len(calls)]
+        got = model.predict(case.example[: call[0]], call[1], seed=call[2])
+        for name in ("samples", "mean", "std", "lower", "upper"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(want[call], name))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(check, range(1000)))

@@ -37,7 +37,10 @@ def draw_first(graph: GraphProto) -> None:
 
 
 def _frontier(graph: GraphProto) -> list[str]:
-    """The float tensors that follow from draws and seed, and that are read together with something that does not."""
+    """The float tensors that follow from draws and seed, and that are read together with something that does not.
+
+    In place of a reshaped tensor it is the one before: a reshape costs a copy where its result leaves the graph.
+    """
     inputs = {value.name for value in graph.input}
     sources: dict[str, set[str]] = {name: {name} for name in inputs}
     for node in graph.node:
@@ -48,7 +51,9 @@ def _frontier(graph: GraphProto) -> list[str]:
     crossing = {
         name for node in graph.node if not alone.issuperset(node.output) for name in _reads(node) if name in alone
     }
-    return [name for node in graph.node for name in node.output if name in crossing & floats]
+    reshaped = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Reshape"}
+    drawn = {reshaped.get(name, name) for name in crossing & floats}
+    return [name for node in graph.node for name in node.output if name in drawn]
 
 
 def _needed(names: Sequence[str], makers: dict[str, NodeProto], stop: set[str]) -> list[NodeProto]:

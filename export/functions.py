@@ -13,6 +13,7 @@ from .generator import onnx_normals
 
 DOMAIN = "murho"
 OPSET = 18
+ONE_BY_ONE = 2**15  # weights of a layer, from which on
 
 _SIZES = """
   axis0 = Constant<value = int64[1] {0}>()
@@ -21,22 +22,44 @@ _SIZES = """
   count = Shape<start = 0, end = 1>(weight)
 """
 
-_WEIGHTS = """
+# Large layers draw one network after another: what the generator keeps of one draw stays in a core's cache.
+_WEIGHTS = f"""
+  axis0 = Constant<value = int64[1] {{0}}>()
   n = Shape(mu)
-  noise = murho.Normals<stream: int = @site>(draws, seed, n)
-  scatter = Mul(sigma, noise)
-  weights = Add(mu, scatter)
+  length = Squeeze(n, axis0)
+  many = Constant<value = int64 {{{ONE_BY_ONE}}}>()
+  is_large = GreaterOrEqual(length, many)
+  weights = If<
+    then_branch = one_by_one () => (float[?, ?] all_then)
+  {{
+    all_then = Scan<num_scan_inputs = 1, body = one_draw (int64 draw) => (float[?] own)
+    {{
+      name = Unsqueeze(draw, axis0)
+      noise_row = murho.Normals<stream: int = @site>(name, seed, n)
+      noise_one = Squeeze(noise_row, axis0)
+      scatter_one = Mul(sigma, noise_one)
+      own = Add(mu, scatter_one)
+    }}>(draws)
+  }},
+    else_branch = together () => (float[?, ?] all_else)
+  {{
+    noise = murho.Normals<stream: int = @site>(draws, seed, n)
+    scatter = Mul(sigma, noise)
+    all_else = Add(mu, scatter)
+  }}
+  >(is_large)
 """
 
 _LINEAR = """
-  inputs1 = Shape<start = 1, end = 2>(weight)
-  outputs1 = Shape<start = 2>(weight)
+  outputs1 = Shape<start = 1, end = 2>(weight)
+  inputs1 = Shape<start = 2>(weight)
   x_shared0 = Constant<value_int: int = @shared>()
   x_shared = Cast<to = 9>(x_shared0)
   x_lead = Where(x_shared, axis1, count)
   rows_shape = Concat<axis = 0>(x_lead, free, inputs1)
   rows = Reshape(x, rows_shape)
-  product = MatMul(rows, weight)
+  turned = Transpose<perm = [0, 2, 1]>(weight)
+  product = MatMul(rows, turned)
   middle = Shape<start = 1, end = -1>(x)
   y_shape = Concat<axis = 0>(free, middle, outputs1)
 """

@@ -107,6 +107,8 @@ def onnx_normals() -> str:
         "length = Squeeze(n, axis0)",
         "padded = Add(length, three)",
         "quarter = Div(padded, four)",
+        "rest = Mod(length, four)",
+        "whole = Equal(rest, zero)",
         "elements = Range(zero, quarter, one)",
         "x0 = Cast<to = 12>(elements)",
         "names = BitwiseAnd(draws, low_bits)",
@@ -136,7 +138,12 @@ def onnx_normals() -> str:
         lines += [f"{v}s = Mul({v}f, turn_scale)", f"{v}t = Add({v}s, turn_shift)"]
         lines += [f"{v}cos = Cos({v}t)", f"{v}sin = Sin({v}t)"]
     lines += ["lane0 = Mul(xr, ycos)", "lane1 = Mul(xr, ysin)", "lane2 = Mul(zr, wcos)", "lane3 = Mul(zr, wsin)"]
-    lines += ["lanes = Concat<axis = 1>(lane0, lane1, lane2, lane3)", "noise = Slice(lanes, axis0, n, axis1)"]
+    lines += ["lanes = Concat<axis = 1>(lane0, lane1, lane2, lane3)"]
+    # A copy that is not needed where n is a multiple of four. Runtimes decide it when they load the file.
+    lines += [
+        "noise = If<then_branch = uncut () => (float[?, ?] all) { all = Identity(lanes) },",
+        "  else_branch = cut () => (float[?, ?] first) { first = Slice(lanes, axis0, n, axis1) }>(whole)",
+    ]
     body = "\n  ".join(lines)
     return f'<opset_import: ["" : 18], domain: "murho">\nNormals <stream> (draws, seed, n) => (noise)\n{{\n  {body}\n}}'
 

@@ -18,9 +18,9 @@ def sample_weights(draws: Tensor, seed: Tensor, mu: Tensor, sigma: Tensor, site:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, shared: bool) -> Tensor:
-    """BayesianLinear: x [S·B or B, …, I] -> [S·B, …, O], with weight [S, I, O] and bias [S, O]."""
-    count, inputs, outputs = weight.shape
-    y = torch.matmul(x.reshape(1 if shared else count, -1, inputs), weight)
+    """BayesianLinear: x [S·B or B, …, I] -> [S·B, …, O], with weight [S, O, I] and bias [S, O]."""
+    count, outputs, inputs = weight.shape
+    y = torch.matmul(x.reshape(1 if shared else count, -1, inputs), weight.transpose(1, 2))
     if bias is not None:
         y = y + bias.unsqueeze(1)
     return y.reshape([-1] + list(x.shape[1:-1]) + [outputs])  # noqa: RUF005 - TorchScript knows no unpacking

@@ -200,11 +200,6 @@ class MonteCarloLayer(nn.Module):
 
 
 class MonteCarloLinear(MonteCarloLayer):
-    def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
-        weight, bias = super().arranged(flat)
-        assert weight is not None
-        return weight.transpose(1, 2), bias
-
     def forward(self, x: Tensor) -> Tensor:
         original, kernels = self._aside[0].module, self.folding.kernels
         sizes = original.in_features, original.out_features, bool(original.bias)

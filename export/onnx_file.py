@@ -117,7 +117,7 @@ def _local_shape(x, draws, seed, mu, sigma, site, inputs, outputs, bias, shared)
 
 
 def _linear_shape(x, weight, bias, shared):  # type: ignore[no-untyped-def]
-    return x.new_empty((_rows(x, weight, shared), *x.shape[1:-1], weight.shape[2]))
+    return x.new_empty((_rows(x, weight, shared), *x.shape[1:-1], weight.shape[1]))
 
 
 def _convolution_shape(x, weight, bias, stride, pads, dilation, groups, shared):  # type: ignore[no-untyped-def]

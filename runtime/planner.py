@@ -6,8 +6,10 @@ computed by the slower code for a vector's rest, which may round differently. Th
 
 import os
 from collections.abc import Callable
+from functools import cache
 from concurrent.futures import Executor
 from math import ceil
+from pathlib import Path
 from threading import Lock
 from time import perf_counter
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from .contract import Card
 
 VECTOR = 16
-CACHE_BYTES = 16 * 2**20  # measured: about a core's share of L3, where a draw costs least
+USUAL_CACHE = 16 * 2**20  # bytes; where the machine does not say
 MAX_CHUNK = 1024
 MEASURING_SECONDS = 0.02  # after which no further size is tried
 
@@ -27,6 +29,25 @@ RECURRENT = ("BayesianLSTM", "BayesianGRU")
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def cache_bytes(folder: str = "/sys/devices/system/cpu/cpu0/cache") -> int:
+    """A core's share of its largest cache, in which a draw was measured to cost least. Linux tells the sizes."""
+    shares = [0]
+    for level in Path(folder).glob("index*"):
+        try:
+            size, sharing = (level / "size").read_text().strip(), (level / "shared_cpu_list").read_text().strip()
+            shares.append(int(size.removesuffix("K")) * 1024 // _count(sharing))
+        except (OSError, ValueError):
+            continue
+    return max(shares) or USUAL_CACHE
+
+
+def _count(cores: str) -> int:
+    """How many cores a list like "0-3,8" names."""
+    ends = [part.partition("-") for part in cores.split(",")]
+    return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
 
 
 def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
@@ -45,7 +66,7 @@ def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
 
 def chunk_size(draws: int, draw_bytes: int, threads: int) -> int:
     """Draws per chunk: what fits the cache, and no more than lets every thread have a chunk."""
-    fitting = max(VECTOR, min(MAX_CHUNK, CACHE_BYTES // max(1, draw_bytes)))
+    fitting = max(VECTOR, min(MAX_CHUNK, cache_bytes() // max(1, draw_bytes)))
     chunks = ceil(draws / threads / fitting) * threads
     return ceil(draws / chunks / VECTOR) * VECTOR
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from scipy import stats
 
 from murho.export import functions
@@ -29,19 +29,23 @@ def onnx_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarray:
 
 def _session(stream: int) -> onnxruntime.InferenceSession:
     node = helper.make_node("Normals", ["draws", "seed", "n"], ["noise"], domain="murho", stream=stream)
+    return _opened(node, [helper.make_tensor_value_info("n", TensorProto.INT64, [1])], [])
+
+
+def _opened(
+    node: onnx.NodeProto, inputs: list[onnx.ValueInfoProto], constants: list[onnx.TensorProto]
+) -> onnxruntime.InferenceSession:
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node],
         "noise",
-        [
-            info("draws", TensorProto.INT64, ["S"]),
-            info("seed", TensorProto.INT64, []),
-            info("n", TensorProto.INT64, [1]),
-        ],
-        [info("noise", TensorProto.FLOAT, ["S", "n"])],
+        [info("draws", TensorProto.INT64, ["S"]), info("seed", TensorProto.INT64, []), *inputs],
+        [info(node.output[0], TensorProto.FLOAT, ["S", "n"])],
+        constants,
     )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("murho", 1)]
-    model = helper.make_model(graph, functions=functions.functions(set()), opset_imports=opsets, ir_version=9)
+    called = functions.functions({node.op_type})
+    model = helper.make_model(graph, functions=called, opset_imports=opsets, ir_version=9)
     onnx.checker.check_model(model)
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
@@ -95,6 +99,21 @@ def test_check_values(form) -> None:
     want = [1.0623538, -1.3624434, -0.44271436, -0.8026539, 1.1694353]
     np.testing.assert_allclose(got[0, :5], want, rtol=0, atol=TOLERANCE)
     assert got.sum(dtype=np.float64) / 480000 == pytest.approx(0.00083179, abs=1e-7)
+
+
+@pytest.mark.parametrize("n", [5, 8, functions.ONE_BY_ONE - 1, functions.ONE_BY_ONE, functions.ONE_BY_ONE + 1])
+def test_weights_of_small_and_large_layers(n: int) -> None:
+    random = np.random.default_rng(n)
+    mu, sigma = random.standard_normal((2, n)).astype(np.float32)
+    constants = [numpy_helper.from_array(mu, "mu"), numpy_helper.from_array(sigma, "sigma")]
+    node = helper.make_node("BayesianWeights", ["draws", "seed", "mu", "sigma"], ["weights"], domain="murho", site=3)
+    session = _opened(node, [], constants)
+    draws = np.arange(32)
+    (got,) = session.run(None, {"draws": draws, "seed": np.array(42)})
+    want = mu + sigma * normals(draws, 42, 3, n)
+    np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE * np.abs(sigma).max())
+    (half,) = session.run(None, {"draws": draws[16:], "seed": np.array(42)})
+    assert np.array_equal(half, got[16:])
 
 
 @backends

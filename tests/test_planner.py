@@ -49,6 +49,17 @@ def test_measuring_ends_in_time(slow_by) -> None:
     assert set(tried) == {64}
 
 
+def test_a_cores_share_of_the_largest_cache(tmp_path) -> None:
+    for index, size, sharing in (("index0", "32K", "0"), ("index2", "2048K", "0,8"), ("index3", "32768K", "0-3,8-11")):
+        (tmp_path / index).mkdir()
+        (tmp_path / index / "size").write_text(f"{size}\n")
+        (tmp_path / index / "shared_cpu_list").write_text(f"{sharing}\n")
+    assert planner.cache_bytes(str(tmp_path)) == 4 * 2**20
+    (tmp_path / "index3" / "size").write_text("?")
+    assert planner.cache_bytes(str(tmp_path)) == 2**20
+    assert planner.cache_bytes(str(tmp_path / "none")) == planner.USUAL_CACHE
+
+
 @pytest.fixture
 def card(exported) -> Any:
     return murho.load(exported("demo").onnx).card

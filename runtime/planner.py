@@ -6,8 +6,8 @@ computed by the slower code for a vector's rest, which may round differently. Th
 
 import os
 from collections.abc import Callable
-from functools import cache
 from concurrent.futures import Executor
+from functools import cache
 from math import ceil
 from pathlib import Path
 from threading import Lock

@@ -54,10 +54,11 @@ def test_a_cores_share_of_the_largest_cache(tmp_path) -> None:
         (tmp_path / index).mkdir()
         (tmp_path / index / "size").write_text(f"{size}\n")
         (tmp_path / index / "shared_cpu_list").write_text(f"{sharing}\n")
-    assert planner.cache_bytes(str(tmp_path)) == 4 * 2**20
+    share = planner.cache_bytes.__wrapped__  # asks anew
+    assert share(str(tmp_path)) == 4 * 2**20
     (tmp_path / "index3" / "size").write_text("?")
-    assert planner.cache_bytes(str(tmp_path)) == 2**20
-    assert planner.cache_bytes(str(tmp_path / "none")) == planner.USUAL_CACHE
+    assert share(str(tmp_path)) == 2**20
+    assert share(str(tmp_path / "none")) == planner.USUAL_CACHE
 
 
 @pytest.fixture

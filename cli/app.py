@@ -291,7 +291,7 @@ def predict(
     ] = None,
     level: Annotated[list[float], typer.Option(help="Nominal coverage, such as 0.95; may be repeated.")] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal results.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for a TorchScript artifact.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Prediction intervals for every window of a CSV file, without torch."""
     extra(".tables", "cli").predict(

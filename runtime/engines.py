@@ -4,6 +4,7 @@ An engine evaluates one chunk of draws. The statistics over all draws are taken 
 how the draws were split.
 """
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
@@ -22,9 +23,14 @@ from .split import split
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
 
+GPU_ROOM = 2**30
+"""Bytes that a chunk of draws may take on a GPU, which wants few large calls and has no use for the cache's size."""
+
 
 class Engine(Protocol):
     name: str
+    room: int | None
+    """Bytes that a chunk of draws may take; None for what fits a core's cache."""
 
     def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
@@ -45,27 +51,23 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
     """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
-    if device != "cpu":
-        raise InputError(
-            f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
-            'Export with to_torchscript, or use device="cpu".'
-        )
-    return OnnxEngine(artifact, keep)
+    return OnnxEngine(artifact, device, keep)
 
 
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, keep: int) -> None:
+    def __init__(self, artifact: Artifact, device: str, keep: int) -> None:
         import onnxruntime
 
+        providers = _providers(device, onnxruntime.get_available_providers())
+        self.room = None if device == "cpu" else GPU_ROOM
         options = onnxruntime.SessionOptions()
         # Threads inside the ops hardly help at small batches; whole chunks of draws run on threads instead.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         halves = split(artifact.content)
-        providers = ["CPUExecutionProvider"]
         try:
             self._network = onnxruntime.InferenceSession(halves.network, options, providers=providers)
             if halves.drawn:
@@ -84,7 +86,7 @@ class OnnxEngine:
         self._kept = Kept(keep)
 
     def pool(self, threads: int) -> Executor | None:
-        return ThreadPoolExecutor(threads, "murho")
+        return ThreadPoolExecutor(threads, "murho") if self.room is None else None
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
         return tuple(self._run(self._fetches, inputs, draws, seed, observed, None))
@@ -151,6 +153,7 @@ class TorchScriptEngine:
                 f"device={device!r} needs an NVIDIA GPU and a CUDA build of torch; torch {torch.__version__} sees "
                 'none. Use device="cpu".'
             )
+        self.room = None if self._device.type == "cpu" else GPU_ROOM
         try:
             self._module = torchscript.loaded(artifact.content, self._device)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
@@ -193,6 +196,22 @@ class TorchScriptEngine:
             )
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
         return results[: self._count], results[self._count :]
+
+
+def _providers(device: str, available: Sequence[str]) -> list[Any]:
+    """ONNX Runtime's execution providers for a device, the preferred one first."""
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    number = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if not number:
+        raise InputError(f'device must be "cpu", "cuda" or "cuda:N", not {device!r}.')
+    if "CUDAExecutionProvider" not in available:
+        raise InputError(
+            f"device={device!r} needs a CUDA build of ONNX Runtime; this one has {', '.join(available)}. Install "
+            'onnxruntime-gpu in place of onnxruntime, export with to_torchscript, or use device="cpu".'
+        )
+    # TF32 keeps 10 bits of a product's factors: too few for the parity that is promised.
+    return [("CUDAExecutionProvider", {"device_id": number[1] or "0", "use_tf32": "0"}), "CPUExecutionProvider"]
 
 
 def first_states(states: Sequence[Array], draws: int, rows: int) -> Inputs:

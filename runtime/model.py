@@ -59,10 +59,10 @@ def load(
 ) -> "Model":
     """Open an artifact (`.onnx`, or `.pt` for TorchScript).
 
-    `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
-    by default as many as the process has cores. What an ONNX artifact drew is kept where the same draws and seed come
-    again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
-    the best size of its chunks. None of these changes an answer, only the time.
+    `device` is "cpu", "cuda" or "cuda:N"; an ONNX artifact needs onnxruntime-gpu for the latter. `threads` is how many
+    chunks of draws run at once; by default as many as the process has cores. What an ONNX artifact drew is kept where
+    the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape
+    spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
     there, MissingExtra where TorchScript lacks torch.
@@ -91,7 +91,7 @@ class Model:
         self._engine = engine
         self._threads = threads
         self._pace = Pace()
-        self._chunks = planner.Chunks(artifact.card, threads, measure)
+        self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
         self._lock = Lock()

@@ -800,7 +800,7 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "predict: device": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--device", "cuda"),
-        "device='cuda' needs a TorchScript artifact",
+        "device='cuda' needs a CUDA build of ONNX Runtime",
     ),
     "predict: out in no folder": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "nowhere/a.csv"),

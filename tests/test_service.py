@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import service_load
 from batching import Batcher, BusyError
-from service import Settings, create
+from prometheus_client import CollectorRegistry
+from service import Metrics, Settings, Watch, create
 
 import murho
 
@@ -239,6 +240,18 @@ def test_metrics_count_requests_and_calls(service) -> None:
     names = ("murho_requests_total", "murho_request_seconds_count", "murho_batch_requests_sum", "murho_batch_rows_sum")
     assert [after[name] - before.get(name, 0) for name in names] == [2, 2, 1, 4]
     assert after["murho_requests_open"] == 0
+
+
+def test_an_unexpected_error_is_counted_as_500() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise RuntimeError("unexpected")
+
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    with pytest.raises(RuntimeError, match="unexpected"):
+        asyncio.run(Watch(app, metrics, 10)({"type": "http", "path": "/predict"}, None, None))
+    assert metrics.counts() == (1, 0)
+    assert registry.get_sample_value("murho_requests_total", {"status": "500"}) == 1
 
 
 def test_under_load_every_answer_is_right_and_a_stop_loses_none(service, artifact) -> None:

@@ -94,7 +94,7 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         group.requests.append(request)
-        if sum(waiting.rows for waiting in group.requests) >= self._batch_rows:
+        if not group.full.is_set() and sum(waiting.rows for waiting in group.requests) >= self._batch_rows:
             group.full.set()
         self.waiting += request.rows
         try:

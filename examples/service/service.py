@@ -232,7 +232,9 @@ class Watch:
             status = message.get("status", status)
             await send(message)
 
-        with self._metrics.open.track_inprogress():
-            await self._app(scope, limited, noted)
-        self._metrics.requests.labels(status).inc()
-        self._metrics.seconds.observe(perf_counter() - began)
+        try:
+            with self._metrics.open.track_inprogress():
+                await self._app(scope, limited, noted)
+        finally:  # an error that nobody expected goes on to where it is answered with 500
+            self._metrics.requests.labels(status).inc()
+            self._metrics.seconds.observe(perf_counter() - began)

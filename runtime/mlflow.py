@@ -83,7 +83,7 @@ def log_model(artifact: str | os.PathLike[str], name: str, **options: Any) -> "M
     `options` are those of `save_model`, and of `mlflow.models.Model.log`, `registered_model_name` for example.
     """
     read(artifact)  # else a mistake would leave an empty model behind
-    return Package.log(
+    info: ModelInfo = Package.log(
         artifact_path=None,
         name=name,
         flavor=sys.modules[__name__],
@@ -91,6 +91,7 @@ def log_model(artifact: str | os.PathLike[str], name: str, **options: Any) -> "M
         artifact=artifact,
         **options,
     )
+    return info
 
 
 def load_model(model_uri: str | os.PathLike[str], **options: Any) -> Model:
@@ -132,7 +133,7 @@ def signature_of(model: Model, frame: bool | None = None) -> ModelSignature:
     )
 
 
-def _columns(card: Card) -> list[ColSpec]:
+def _columns(card: Card) -> list[ColSpec | TensorSpec]:
     """The features as columns, unnamed where the card names none."""
     if len(card.inputs) > 1 or len(card.input.shape) not in (2, 3) or card.input.shape[-1] is None:
         shapes = "; ".join(f"{array.name} {array.axes}" for array in card.inputs)
@@ -141,7 +142,7 @@ def _columns(card: Card) -> list[ColSpec]:
     return [ColSpec(kind, name) for name in card.input.names or [None] * card.input.shape[-1]]
 
 
-def _tensors(card: Card) -> list[TensorSpec]:
+def _tensors(card: Card) -> list[ColSpec | TensorSpec]:
     """One unnamed array, or several by name."""
     return [_tensor(array, array.name if len(card.inputs) > 1 else None) for array in card.inputs]
 

@@ -30,10 +30,11 @@ class Echo:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, list[int]]] = []
-        self.go = threading.Event()
+        self.began, self.go = threading.Event(), threading.Event()
         self.go.set()
 
     def __call__(self, key: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        self.began.set()
         self.go.wait(10)
         self.calls.append((key, inputs[0].tolist()))
         if key == "broken":
@@ -87,11 +88,9 @@ def test_who_comes_while_a_call_runs_shares_the_next_one() -> None:
 
     async def use(batcher: Batcher) -> list[Any]:
         first = asyncio.create_task(own(batcher, "a", 1))
-        await asyncio.sleep(0.02)  # its call has begun, and stands
-        others = [asyncio.create_task(own(batcher, "a", k)) for k in (2, 3)]
-        await asyncio.sleep(0.02)
-        others += [asyncio.create_task(own(batcher, "a", k)) for k in (4, 5)]
-        await asyncio.sleep(0.02)
+        await asyncio.to_thread(echo.began.wait, 10)
+        others = [asyncio.create_task(own(batcher, "a", k)) for k in (2, 3, 4, 5)]
+        await asyncio.sleep(0)  # now they have asked
         echo.go.set()
         return await asyncio.gather(first, *others)
 

@@ -67,7 +67,9 @@ class Task(StrEnum):
 
 
 Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), oldest row first or with a date column.")]
-Artifact = Annotated[Path, typer.Argument(help="An artifact: .onnx, or .pt for TorchScript.", show_default=False)]
+Artifact = Annotated[
+    Path, typer.Argument(help="An artifact: .onnx, .pt for TorchScript, or .pt2 for torch.export.", show_default=False)
+]
 CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
 Features = Annotated[
     list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
@@ -203,7 +205,7 @@ def train(
 @app.command()
 def export(
     checkpoint: CheckpointFile,
-    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx and .pt choose the format.")],
+    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx, .pt and .pt2 choose the format.")],
     sampling: Annotated[
         str,
         typer.Option(

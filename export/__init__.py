@@ -1,4 +1,4 @@
 from .kinds import register_layer
-from .writer import to_onnx, to_torchscript, verify
+from .writer import to_onnx, to_pt2, to_torchscript, verify
 
-__all__ = ["register_layer", "to_onnx", "to_torchscript", "verify"]
+__all__ = ["register_layer", "to_onnx", "to_pt2", "to_torchscript", "verify"]

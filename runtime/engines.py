@@ -1,10 +1,10 @@
-"""The two engines behind `Model`: ONNX Runtime, and TorchScript on CPU or CUDA.
+"""The engines behind `Model`: ONNX Runtime, TorchScript on CPU or CUDA, and programs of torch.export.
 
 An engine evaluates one chunk of draws. The statistics over all draws are taken outside, so that they do not depend on
 how the draws were split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import torchscript
+from . import pt2, torchscript
 from .artifact import Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
@@ -21,6 +21,7 @@ from .split import split
 
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
+_KINDS = {"onnx": "ONNX", "torchscript": "a TorchScript artifact", "pt2": "a program of torch.export"}
 
 
 class Engine(Protocol):
@@ -47,10 +48,10 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
         return TorchScriptEngine(artifact, device)
     if device != "cpu":
         raise InputError(
-            f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
+            f"device={device!r} needs a TorchScript artifact; {artifact.path} is {_KINDS[artifact.format]}. "
             'Export with to_torchscript, or use device="cpu".'
         )
-    return OnnxEngine(artifact, keep)
+    return ProgramEngine(artifact) if artifact.format == "pt2" else OnnxEngine(artifact, keep)
 
 
 class OnnxEngine:
@@ -128,15 +129,17 @@ class OnnxEngine:
         return arrays
 
 
-class TorchScriptEngine:
-    name = "torchscript"
+class _TorchEngine:
+    """What the engines of torch share: how they pass arrays, and the threads to do so on."""
+
+    name: str
 
     def __init__(self, artifact: Artifact, device: str) -> None:
         try:
             import torch
         except ImportError:
             raise MissingExtra(
-                f'{artifact.path} is a TorchScript artifact and needs torch: pip install "murho[torchscript]"'
+                f'{artifact.path} is {_KINDS[artifact.format]} and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
         self._noisy = artifact.card.noise is not None
@@ -152,9 +155,13 @@ class TorchScriptEngine:
                 'none. Use device="cpu".'
             )
         try:
-            self._module = torchscript.loaded(artifact.content, self._device)
+            self._samples = self._opened(artifact)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
             raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
+        raise NotImplementedError
 
     def pool(self, threads: int) -> Executor | None:
         """Threads on which torch computes with one thread each: its own threads would fight over the cores.
@@ -185,7 +192,7 @@ class TorchScriptEngine:
         states = states or first_states(self._states, len(draws), len(inputs[0]))
         noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
         with torch.inference_mode():
-            result = self._module.samples(
+            result = self._samples(
                 *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
                 *noise,
@@ -193,6 +200,24 @@ class TorchScriptEngine:
             )
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
         return results[: self._count], results[self._count :]
+
+
+class TorchScriptEngine(_TorchEngine):
+    name = "torchscript"
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        samples: Callable[..., Any] = torchscript.loaded(artifact.content, self._device).samples
+        return samples
+
+
+class ProgramEngine(_TorchEngine):
+    name = "torch.export"
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact, "cpu")
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        return pt2.sampler(pt2.loaded(artifact.content), artifact.card)
 
 
 def first_states(states: Sequence[Array], draws: int, rows: int) -> Inputs:

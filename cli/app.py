@@ -238,6 +238,17 @@ def export(
 
 
 @app.command()
+def minimal(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact, calibrated if it is to be.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the two files.", show_default="beside the artifact")
+    ] = None,
+) -> None:
+    """For a small build of ONNX Runtime: the list of operators to build, and the artifact in the .ort format."""
+    extra(".tasks", "train").minimal(artifact, out)
+
+
+@app.command()
 def calibrate(
     artifact: Artifact,
     data: Data,

@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from .. import Card, Noise
-from ..export import to_onnx, to_pt2, to_torchscript
+from ..export import required_operators, to_onnx, to_ort, to_pt2, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
 from ..runtime.contract import Array
@@ -93,6 +93,16 @@ def export(checkpoint: Path, out: list[Path], options: dict[str, Any]) -> None:
         console.print(f"{path}: {path.stat().st_size / 1000:.0f} kB, within {error:.1e} of BLiTZ at equal noise.")
         if rounding := card.verification.get("storage"):
             console.print(f"Stored in half: {changes(rounding)}.")
+
+
+def minimal(artifact: Path, out: Path | None) -> None:
+    folder = out or artifact.parent
+    operators, converted = folder / f"{artifact.stem}.required_operators.config", folder / f"{artifact.stem}.ort"
+    required_operators(artifact, operators)
+    to_ort(artifact, converted)
+    sizes = (f"{path.stat().st_size / 1000:.0f} kB" for path in (converted, artifact))
+    console.print(f"{converted}: {next(sizes)}, of {artifact} {next(sizes)}; both give the same numbers.")
+    console.print(f"{operators}: for the build of ONNX Runtime with --include_ops_by_config.")
 
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path, *, horizon: int = 1, **options: Any) -> Card:

@@ -28,7 +28,7 @@ from murho.export import to_onnx
 from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
-COMMANDS = ("demo", "train", "export", "calibrate", "evaluate", "predict", "verify", "info", "bench")
+COMMANDS = ("demo", "train", "export", "minimal", "calibrate", "evaluate", "predict", "verify", "info", "bench")
 LEVELS = (0.6, 0.8, 0.95)
 FORECASTS = (
     "murho, next row",

@@ -185,7 +185,9 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
 
     def before(draws: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         with torch.inference_mode():
-            samples = trained.all_samples(*inputs, torch.from_numpy(draws), torch.tensor(SEED), *subject.plan.switch)
+            samples = trained.all_samples(
+                *inputs, torch.from_numpy(draws), torch.tensor(SEED), *_last(subject, len(draws), len(arrays[0]))
+            )
         return tuple(y.numpy() for y in samples)
 
     draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
@@ -210,6 +212,11 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
         "ends": float(np.median(share)) if share.size else 0.0,
         "largest_end": float(share.max(initial=0.0)),
     }
+
+
+def _last(subject: Subject, draws: int, rows: int) -> tuple[Tensor, ...]:
+    """What a folded network takes after the seed: the noise's switch, and a stream's first states."""
+    return (*subject.plan.switch, *(torch.zeros(draws, rows, width) for width in subject.plan.states))
 
 
 def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
@@ -306,7 +313,7 @@ def _locate(subject: Subject) -> str:
     inputs = subject.inputs(batch)
     folded = MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, PLAIN)
     with _recorded(folded.network) as ours:
-        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED), *subject.plan.switch)
+        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED), *_last(subject, len(draws), batch))
     with _recorded(subject.network) as theirs:
         subject.reference.given(inputs, draws, generator_epsilon(SEED))
     calls = len(theirs) // len(draws)

@@ -227,7 +227,12 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
     if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
         inputs = [torch.cat([x, x], dim=1) if free else x for x, free in zip(inputs, subject.sequences, strict=True)]
-    network = folded(_KERNELS[format]())
+    kernels = {
+        "onnx": onnx_file.custom_operators,
+        "torchscript": torchscript_file.scripted_kernels,
+        "pt2": pt2_file.scanning_kernels,
+    }
+    network = folded(kernels[format]())
     blame = Blame(network.network)
     try:
         if format == "onnx":
@@ -257,13 +262,6 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
             "A forward that branches on values, or turns a size into a number with int() or .item(), cannot be traced. "
             "Choose with torch.where, and take sizes from shapes."
         ) from error
-
-
-_KERNELS: dict[str, Callable[[], Kernels]] = {
-    "onnx": onnx_file.custom_operators,
-    "torchscript": torchscript_file.scripted_kernels,
-    "pt2": pt2_file.scanning_kernels,
-}
 
 
 def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:

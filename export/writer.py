@@ -227,7 +227,7 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
     if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
         inputs = [torch.cat([x, x], dim=1) if free else x for x, free in zip(inputs, subject.sequences, strict=True)]
-    kernels = {
+    kernels: dict[str, Callable[[], Kernels]] = {
         "onnx": onnx_file.custom_operators,
         "torchscript": torchscript_file.scripted_kernels,
         "pt2": pt2_file.scanning_kernels,

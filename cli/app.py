@@ -67,7 +67,9 @@ class Task(StrEnum):
 
 
 Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), oldest row first or with a date column.")]
-Artifact = Annotated[Path, typer.Argument(help="An artifact: .onnx, or .pt for TorchScript.", show_default=False)]
+Artifact = Annotated[
+    Path, typer.Argument(help="An artifact: .onnx, .pt for TorchScript, or .pt2 for torch.export.", show_default=False)
+]
 CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
 Features = Annotated[
     list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
@@ -203,7 +205,7 @@ def train(
 @app.command()
 def export(
     checkpoint: CheckpointFile,
-    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx and .pt choose the format.")],
+    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx, .pt and .pt2 choose the format.")],
     sampling: Annotated[
         str,
         typer.Option(
@@ -233,6 +235,17 @@ def export(
     """Export a checkpoint to artifacts, and prove each against BLiTZ before it is put in place."""
     options = {"sampling": sampling, "horizon": horizon, "storage": storage, "streaming": streaming}
     extra(".tasks", "train").export(checkpoint, out, options)
+
+
+@app.command()
+def minimal(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact, calibrated if it is to be.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the two files.", show_default="beside the artifact")
+    ] = None,
+) -> None:
+    """For a small build of ONNX Runtime: the list of operators to build, and the artifact in the .ort format."""
+    extra(".tasks", "train").minimal(artifact, out)
 
 
 @app.command()

@@ -1,11 +1,11 @@
-"""The two engines behind `Model`: ONNX Runtime, and TorchScript on CPU or CUDA.
+"""The engines behind `Model`: ONNX Runtime, TorchScript on CPU or CUDA, and programs of torch.export.
 
 An engine evaluates one chunk of draws. The statistics over all draws are taken outside, so that they do not depend on
 how the draws were split.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import torchscript
+from . import pt2, torchscript
 from .artifact import Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
@@ -51,7 +51,14 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
     """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
-    return OnnxEngine(artifact, device, keep)
+    if artifact.format == "onnx":
+        return OnnxEngine(artifact, device, keep)
+    if device != "cpu":
+        raise InputError(
+            f"device={device!r} needs a TorchScript or ONNX artifact; {artifact.path} is {ProgramEngine.kind}. "
+            'Export with to_torchscript, or use device="cpu".'
+        )
+    return ProgramEngine(artifact)
 
 
 class OnnxEngine:
@@ -130,15 +137,19 @@ class OnnxEngine:
         return arrays
 
 
-class TorchScriptEngine:
-    name = "torchscript"
+class _TorchEngine:
+    """What the engines of torch share: how they pass arrays, and the threads to do so on."""
+
+    name: str
+    kind: str
+    """Of artifact, as a message calls it."""
 
     def __init__(self, artifact: Artifact, device: str) -> None:
         try:
             import torch
         except ImportError:
             raise MissingExtra(
-                f'{artifact.path} is a TorchScript artifact and needs torch: pip install "murho[torchscript]"'
+                f'{artifact.path} is {self.kind} and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
         self._noisy = artifact.card.noise is not None
@@ -155,9 +166,13 @@ class TorchScriptEngine:
             )
         self.room = None if self._device.type == "cpu" else GPU_ROOM
         try:
-            self._module = torchscript.loaded(artifact.content, self._device)
+            self._samples = self._opened(artifact)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
             raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
+        raise NotImplementedError
 
     def pool(self, threads: int) -> Executor | None:
         """Threads on which torch computes with one thread each: its own threads would fight over the cores.
@@ -188,7 +203,7 @@ class TorchScriptEngine:
         states = states or first_states(self._states, len(draws), len(inputs[0]))
         noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
         with torch.inference_mode():
-            result = self._module.samples(
+            result = self._samples(
                 *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
                 *noise,
@@ -196,6 +211,26 @@ class TorchScriptEngine:
             )
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
         return results[: self._count], results[self._count :]
+
+
+class TorchScriptEngine(_TorchEngine):
+    name = "torchscript"
+    kind = "a TorchScript artifact"
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        samples: Callable[..., Any] = torchscript.loaded(artifact.content, self._device).samples
+        return samples
+
+
+class ProgramEngine(_TorchEngine):
+    name = "torch.export"
+    kind = "a program of torch.export"
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact, "cpu")
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        return pt2.sampler(pt2.loaded(artifact.content), artifact.card)
 
 
 def _providers(device: str, available: Sequence[str]) -> list[Any]:

@@ -57,7 +57,7 @@ def load(
     keep_mb: int = KEEP_MB,
     measure: bool = True,
 ) -> "Model":
-    """Open an artifact (`.onnx`, or `.pt` for TorchScript).
+    """Open an artifact (`.onnx`, `.pt` for TorchScript, or `.pt2` for a program of torch.export).
 
     `device` is "cpu", "cuda" or "cuda:N"; an ONNX artifact needs onnxruntime-gpu for the latter. `threads` is how many
     chunks of draws run at once; by default as many as the process has cores. What an ONNX artifact drew is kept where
@@ -65,7 +65,7 @@ def load(
     spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
-    there, MissingExtra where TorchScript lacks torch.
+    there, MissingExtra where a format of torch lacks torch.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
@@ -81,7 +81,7 @@ class Model:
     card: Card
     """What the artifact says of itself."""
     engine: str
-    """What evaluates it: "onnxruntime" or "torchscript"."""
+    """What evaluates it: "onnxruntime", "torchscript" or "torch.export"."""
 
     def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card

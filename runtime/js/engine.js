@@ -6,7 +6,7 @@ import { count } from "./inputs.js";
 const VECTOR = 16; // draws: chunks of whole vectors give the same samples however the draws are split
 const FIRST_CHUNK = 64;
 const MAX_CHUNK = 1024;
-const CHUNK_MS = 20; // about a frame of a page
+const CHUNK_MS = 30; // below 50, from which on a page is felt to lag
 
 /** ONNX Runtime: what was passed, or a module by its name or address, or the one that suits Node.js or the browser. */
 export async function runtimeOf(backend) {
@@ -90,11 +90,12 @@ export class Engine {
   }
 }
 
-/** Draws per chunk that take about a frame, from what the last chunk took: no more than twice as many. */
+/** Draws per chunk that take CHUNK_MS, from what the last chunk took: by halves and doubles, so no hiccup misleads. */
 function suited(size, draws, milliseconds) {
   if (draws < size) return size; // the last, shorter chunk says little
-  const fitting = Math.floor((draws * CHUNK_MS) / Math.max(milliseconds, 0.1) / VECTOR) * VECTOR;
-  return Math.max(VECTOR, Math.min(fitting, 2 * size, MAX_CHUNK));
+  const fitting = (draws * CHUNK_MS) / Math.max(milliseconds, 0.1);
+  if (fitting >= 2 * size) return Math.min(2 * size, MAX_CHUNK);
+  return fitting < size && size % (2 * VECTOR) === 0 ? size / 2 : size;
 }
 
 /** Let the page or the server do what waits, before the next chunk. */

@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
 	$(BIN)/murho demo
 
-test: lint ## all tests
+test: lint .venv/js.stamp ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: .venv/dev.stamp
@@ -32,6 +32,10 @@ studies: .venv/dev.stamp ## docs/parity.md and docs/studies.md: some hours
 
 clean:
 	rm -rf .venv build dist *.egg-info
+
+.venv/js.stamp: runtime/js/package.json | .venv/dev.stamp
+	command -v npm >/dev/null || { echo "npm is missing: the tests of JavaScript will be skipped"; exit 0; }; \
+	npm install --prefix runtime/js --ignore-scripts --no-package-lock --silent && touch $@
 
 .venv/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

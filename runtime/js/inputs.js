@@ -96,7 +96,7 @@ export function asSeed(card, seed) {
     throw new InputError(`seed must be an integer of 64 bits, not ${repr(value)}.`);
   }
   if (typeof value === "number" && !Number.isSafeInteger(value)) {
-    throw new InputError(`A seed beyond 2^53 loses digits as a number: pass a BigInt, such as ${value}n.`);
+    throw new InputError(`A seed beyond 2^53 loses digits as a number: pass a BigInt, such as ${BigInt(value)}n.`);
   }
   return BigInt(value);
 }
@@ -110,8 +110,8 @@ export function checkChunk(chunk) {
 
 /** Refuse to make more samples than fit. */
 export function checkMemory(card, rows, draws) {
-  const values = card.outputs[0].shape.slice(1).reduce((product, size) => product * (size ?? 1), 1);
-  const total = 4 * draws * rows * values;
+  const sizes = card.outputs.map(({ shape }) => count(shape.slice(1).map((size) => size ?? 1)));
+  const total = 4 * draws * rows * sizes.reduce((sum, size) => sum + size, 0);
   if (total > MAX_SAMPLE_BYTES) {
     throw new InputError(
       `${draws} draws of ${rows} rows make ${(total / 2 ** 30).toFixed(1)} GiB of samples; at most ` +

@@ -4,9 +4,7 @@ import base64
 import gzip
 import json
 import re
-import shutil
 import tempfile
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..runtime.artifact import Artifact, read
-from ..runtime.contract import Card
 from ..runtime.errors import InputError
 from ..runtime.inputs import described
 from ..train import Series, read_series
@@ -43,7 +40,9 @@ def page(artifact: Path, data: Path, target: str, date: str | None, out: Path, f
     for repair in series.repairs:
         console.print(f"Repaired: {repair}")
     size = sum(len(content) for content in files.values()) / 1e6
-    console.print(f"{out}: {len(files)} files, {size:.1f} MB. Open {out / 'index.html'}, or put the folder on any server.")
+    console.print(
+        f"{out}: {size:.1f} MB in {len(files)} files. Open {out / 'index.html'}, or put the folder on a server."
+    )
 
 
 def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
@@ -59,7 +58,9 @@ def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
             f"task is {card.task}."
         )
     if not (card.training.get("window") or shape[1]):
-        raise InputError(f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": …}}.')
+        raise InputError(
+            f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": …}}.'
+        )
     if shape[2] == 1:
         return ()
     names = card.input.names
@@ -150,4 +151,6 @@ def _write(out: Path, files: dict[str, bytes]) -> None:
                 out.rename(old)
             fresh.rename(out)
     except OSError as error:
-        raise InputError(f"Cannot write {out}: {error.strerror or error}. Choose a writable place with --out.") from None
+        raise InputError(
+            f"Cannot write {out}: {error.strerror or error}. Choose a writable place with --out."
+        ) from None

@@ -76,8 +76,8 @@ def _cached() -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise InputError(
-            "A page needs two packages from npm, and there is no npm here. Install Node.js, or fetch them elsewhere with "
-            f"'{INSTALL}' and name the folder: --packages node_modules"
+            "A page needs two packages from npm, and there is no npm here. Install Node.js, or fetch them elsewhere: "
+            f"{INSTALL}; then name the folder with --packages node_modules"
         )
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -93,15 +93,13 @@ def _cached() -> Path:
 
 def _pack(npm: str, package: str, folder: Path) -> Path:
     """The package's archive, which runs nothing of it."""
-    command = [npm, "pack", package, "--json", "--pack-destination", str(folder)]
+    command = [npm, "pack", package, "--pack-destination", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-    try:
-        if done.returncode == 0:
-            return folder / json.loads(done.stdout)[0]["filename"]
-    except (ValueError, LookupError):
-        pass
-    reason = (done.stderr or done.stdout).strip().splitlines()
-    raise InputError(f"npm cannot get {package}: {reason[0] if reason else f'exit code {done.returncode}'}.")
+    archives = list(folder.glob(f"{package.rpartition('@')[0]}-*.tgz"))
+    if done.returncode or len(archives) != 1:
+        reason = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise InputError(f"npm cannot get {package}: {reason[-1]}. Try '{INSTALL}', and --packages node_modules.")
+    return archives[0]
 
 
 def _unpack(archive: Path, folder: Path, wanted: tuple[str, ...]) -> None:

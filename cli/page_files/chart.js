@@ -31,7 +31,7 @@ function drawChart(element, { past, future, mean, lower, upper, levels, chosen, 
     add(ahead(lower[k]), edge);
     bands.push({ series: [data.length - 2, data.length - 1], fill: colour("--band", 0.16) });
   }
-  for (const path of paths) add(ahead(path), { stroke: colour("--band", 0.45), width: 1 });
+  for (const path of paths) add(ahead(path), { stroke: colour("--band", 0.4), width: 1 });
   add(ahead(mean), { stroke: colour("--forecast"), width: 2, points: { show: steps < 3, size: 7, fill: colour("--forecast") } });
   add([...past, ...blank(steps)], { stroke: colour("--series"), width: 1.5 });
   if (future.length) {

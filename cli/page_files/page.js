@@ -3,8 +3,8 @@
 
 const DRAWS = [16, 32, 64, 128, 256, 512, 1000, 2000, 5000, 10000];
 const FAN = [0.5, 0.8, 0.95];
-const PATHS = 40;
-const HISTORY = [60, 120, 250, 1000];
+const PATHS = 24;
+const HISTORY = [30, 60, 120, 250, 1000];
 
 const at = (id) => document.getElementById(id);
 const state = {
@@ -198,7 +198,7 @@ function keys(levels, paths, known) {
   const items = [key(state.target, "var(--series)", true), key("mean forecast", "var(--forecast)", true)];
   // The bands lie on each other, so that an inner one is as dark as all around it together.
   levels.forEach((level, k) => items.push(key(percent(level), `rgba(var(--band), ${1 - 0.84 ** (levels.length - k)})`)));
-  if (paths) items.push(key(`${paths} single draws`, "rgba(var(--band), 0.45)", true));
+  if (paths) items.push(key(`${paths} single draws`, "rgba(var(--band), 0.4)", true));
   if (known) items.push(key("what followed", "var(--truth)", true));
   at("legend").replaceChildren(...items);
 }
@@ -236,7 +236,7 @@ function describe() {
   at("column-field").hidden = card.inputs[0].shape[2] !== 1 || names.length < 2;
   options("column", names.map((name) => [name, name]), state.target);
   const lengths = HISTORY.filter((length) => length < rows.length).map((length) => [String(length), `the last ${count(length)} rows`]);
-  options("history", [...lengths, ["all", "all rows"]], at("history").value || "60");
+  options("history", [...lengths, ["all", "all rows"]], at("history").value || (card.outputs[0].shape[1] === 1 ? "30" : "60"));
   const { calibration, noise, verification } = card;
   const law = noise?.degrees ? `Student-t noise, ${noise.degrees} degrees of freedom` : "Gaussian noise";
   const facts = [

@@ -43,7 +43,7 @@ function drawChart(element, { past, future, mean, lower, upper, levels, chosen, 
   const options = {
     width: element.clientWidth,
     height: element.clientHeight,
-    padding: [12, null, 0, 0],
+    padding: [12, 36, 0, 0],
     legend: { show: false },
     cursor: { y: false, drag: { setScale: false }, points: { show: false } },
     scales: { x: { time: false } },

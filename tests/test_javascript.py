@@ -1,4 +1,7 @@
-"""runtime/js against Python: the same numbers, messages and states from the same artifacts."""
+"""runtime/js against Python: the same numbers, messages and states from the same artifacts.
+
+What needs Chromium is marked: `make test-hosts`.
+"""
 
 import json
 import shutil
@@ -99,8 +102,14 @@ def same(answer: dict[str, Any], expected: murho.Intervals, **tolerance: float) 
     assert answer["level"] == (list(expected.level) if isinstance(expected.level, tuple) else expected.level)
 
 
-def test_its_own_tests() -> None:
-    run("--test", *sorted((JS / "test").glob("*.test.mjs")))
+@pytest.mark.parametrize("name", ["online", "murho", pytest.param("worker", marks=pytest.mark.hosts)])
+def test_its_own_tests(name: str) -> None:
+    report = run("--test", "--test-reporter=tap", JS / "test" / f"{name}.test.mjs")
+    assert "# skipped 0" in report, report  # without Chromium the worker's are
+
+
+def test_its_types() -> None:
+    subprocess.run(["npm", "run", "--silent", "types"], cwd=JS, check=True, timeout=300)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-node", "onnxruntime-web"])
@@ -319,9 +328,17 @@ def test_the_same_messages_about_files(artifacts: dict[str, Path], tmp_path: Pat
         assert found[str(path)] == str(raised.value)
 
 
-@pytest.mark.parametrize("kind", ["native", "wasm"])
-def test_conformance(kind: str) -> None:
-    report = json.loads(run(JS / "test" / "conformance.mjs", kind, CONFORMANCE).splitlines()[-1])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("conformance.mjs", "native"),
+        ("conformance.mjs", "wasm"),
+        pytest.param(("chromium.mjs",), marks=pytest.mark.hosts),
+    ],
+)
+def test_conformance(command: tuple[str, ...]) -> None:
+    script, *kind = command
+    report = json.loads(run(JS / "test" / script, *kind, CONFORMANCE).splitlines()[-1])
     assert report["words_exact"]
     assert report["passed"]
 
@@ -330,6 +347,8 @@ def test_the_example(artifacts: dict[str, Path]) -> None:
     lines = run(JS.parents[1] / "examples" / "web" / "interval.mjs", artifacts["forecast"]).splitlines()
     history = 100 + np.sin(np.arange(6)).reshape(1, 6, 1)
     answer = murho.load(artifacts["forecast"]).predict(history, 256, 0.9, 0)
-    numbers = [[float(word.strip(",")) for word in line.split() if word[-1].isdigit() or word[-1] == ","] for line in lines]
+    numbers = [
+        [float(word.strip(",")) for word in line.split() if word[-1].isdigit() or word[-1] == ","] for line in lines
+    ]
     expected = np.stack([answer.mean[0], answer.lower[0], answer.upper[0]], axis=1)
     np.testing.assert_allclose(numbers, expected, atol=0.0051)

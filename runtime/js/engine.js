@@ -1,19 +1,34 @@
 /** Evaluate draws with ONNX Runtime, chunk by chunk, so that a page stays responsive. */
 
-import { ArtifactError } from "./errors.js";
+import { ArtifactError, MurhoError } from "./errors.js";
 import { count } from "./inputs.js";
 
 const VECTOR = 16; // draws: chunks of whole vectors give the same samples however the draws are split
 const FIRST_CHUNK = 64;
 const MAX_CHUNK = 1024;
+const IN_NODE = Boolean(globalThis.process?.versions?.node);
 const CHUNK_MS = 30; // below 50, from which on a page is felt to lag
 
 /** ONNX Runtime: what was passed, or a module by its name or address, or the one that suits Node.js or the browser. */
 export async function runtimeOf(backend) {
-  if (backend && typeof backend === "object") return backend.default?.InferenceSession ? backend.default : backend;
-  const name = backend ?? (globalThis.process?.versions?.node ? "onnxruntime-node" : "onnxruntime-web/wasm");
-  const module = await import(/* @vite-ignore */ addressOf(name));
+  const given = backend && typeof backend === "object" && !(backend instanceof URL);
+  const module = given ? backend : await imported(backend);
   return module.InferenceSession ? module : module.default;
+}
+
+async function imported(backend) {
+  const name = backend ? addressOf(String(backend)) : IN_NODE ? "onnxruntime-node" : "onnxruntime-web/wasm";
+  try {
+    // Bundlers find the second name, and leave the first one to the browser or Node.js.
+    return await (backend || IN_NODE ? import(/* @vite-ignore */ name) : import("onnxruntime-web/wasm"));
+  } catch (error) {
+    throw new MurhoError(`Cannot load ONNX Runtime from ${name}: ${error.message}. Install it, or say where: backend.`);
+  }
+}
+
+/** A module's name as it is; a relative address is the page's, not this file's. */
+function addressOf(name) {
+  return /^\.{0,2}\//.test(name) && globalThis.document ? new URL(name, document.baseURI).href : name;
 }
 
 export class Engine {
@@ -98,13 +113,13 @@ function suited(size, draws, milliseconds) {
   return fitting < size && size % (2 * VECTOR) === 0 ? size / 2 : size;
 }
 
-/** Let the page or the server do what waits, before the next chunk. */
+/** Let the page, the worker or the server do what waits, an abort for example, before the next chunk. */
 function breath() {
-  if (globalThis.scheduler?.yield) return globalThis.scheduler.yield();
-  return new Promise((resolve) => (globalThis.setImmediate ?? setTimeout)(resolve));
-}
-
-/** A module's name as it is; a relative address is the page's, not this file's. */
-function addressOf(name) {
-  return /^\.{0,2}\//.test(name) && globalThis.document ? new URL(name, document.baseURI).href : name;
+  if (globalThis.setImmediate) return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => {
+    // scheduler.yield would let no message through, and setTimeout waits 4 ms, in a hidden page a second.
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => resolve(port1.close());
+    port2.postMessage(null);
+  });
 }

@@ -26,6 +26,7 @@ class WorkerModel {
   #worker;
   #calls = new Map();
   #count = 0;
+  #failure = null; // why no further call can be answered
 
   constructor(worker) {
     this.#worker = worker;
@@ -60,6 +61,7 @@ class WorkerModel {
   }
 
   call(method, values, onProgress) {
+    if (this.#failure) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       const id = this.#count++;
       this.#calls.set(id, { resolve, reject, onProgress });
@@ -78,6 +80,7 @@ class WorkerModel {
   }
 
   #fail(error) {
+    this.#failure = error;
     for (const { reject } of this.#calls.values()) reject(error);
     this.#calls.clear();
   }

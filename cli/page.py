@@ -29,7 +29,7 @@ def page(artifact: Path, data: Path, target: str, date: str | None, out: Path, f
     opened = read(artifact)
     features = _features(opened, target)
     series = read_series(data, target, features, date)
-    window = opened.card.training.get("window") or opened.card.input.shape[1]
+    window = _window(opened)
     if len(series.values) < window:
         raise InputError(f"The network reads windows of {window} rows, but {data} has {len(series.values)}.")
     _check_free(out)
@@ -57,10 +57,6 @@ def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
             f"[batch, step]. {artifact.path} reads [{described(card.input)}], answers [{described(card.output)}], its "
             f"task is {card.task}."
         )
-    if not (card.training.get("window") or shape[1]):
-        raise InputError(
-            f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": …}}.'
-        )
     if shape[2] == 1:
         return ()
     names = card.input.names
@@ -68,6 +64,16 @@ def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
         known = f"{names[0]!r}, with {', '.join(names[1:])}" if names else "without names: export it with input_names"
         raise InputError(f"{artifact.path} reads {shape[2]} columns, the target {known}; --target is {target!r}.")
     return names[1:]
+
+
+def _window(artifact: Artifact) -> int:
+    """Rows that the network reads."""
+    window: int | None = artifact.card.training.get("window") or artifact.card.input.shape[1]
+    if window is None:
+        raise InputError(
+            f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": n}}.'
+        )
+    return window
 
 
 def _files(artifact: Artifact, series: Series, name: str, found: Packages) -> dict[str, bytes]:

@@ -313,6 +313,25 @@ def predict(
 
 
 @app.command()
+def page(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact that forecasts a series.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="A CSV file with the series.", show_default=False)],
+    target: Annotated[str, typer.Option(help="The column to forecast.")],
+    date: Date = None,
+    out: Annotated[Path, typer.Option(help="The folder to write; an earlier page in it is replaced.")] = Path("page"),
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="A node_modules folder with onnxruntime-web and uplot.",
+            show_default="a cache, which npm is asked to fill the first time",
+        ),
+    ] = None,
+) -> None:
+    """Write a page that forecasts the series in any browser: one folder, to open, to send, or to put on a server."""
+    extra(".page", "train").page(artifact, data, target, date, out, packages)
+
+
+@app.command()
 def verify(artifact: Artifact, checkpoint: CheckpointFile, json: Json = None) -> None:
     """Repeat an artifact's proof against the BLiTZ network in a checkpoint, and print the report."""
     extra(".tasks", "train").verify(artifact, checkpoint, json)

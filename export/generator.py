@@ -52,11 +52,22 @@ def _uniform(v: NDArray[np.uint64]) -> NDArray[np.float32]:
 
 
 def torch_normals(draws: Tensor, seed: Tensor, stream: int, n: int) -> Tensor:
-    """Standard normals float32 [S, n] for draws int64 [S] and a scalar int64 seed. TorchScript compiles it.
+    """Standard normals float32 [S, n] for draws int64 [S] and a scalar int64 seed. TorchScript compiles it."""
+    x, y, z, w = torch_words(draws, seed, stream, (n + 3) // 4)
+    near = torch.sqrt(torch.log(((x >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24 + 2**-25) * -2.0)
+    far = torch.sqrt(torch.log(((z >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24 + 2**-25) * -2.0)
+    turn = ((y >> 8) & 0xFFFFFF).to(torch.float32) * (math.pi * 2**-23) + math.pi * 2**-24
+    turn_far = ((w >> 8) & 0xFFFFFF).to(torch.float32) * (math.pi * 2**-23) + math.pi * 2**-24
+    lanes = [near * torch.cos(turn), near * torch.sin(turn), far * torch.cos(turn_far), far * torch.sin(turn_far)]
+    return torch.cat(lanes, dim=1)[:, :n]
+
+
+def torch_words(draws: Tensor, seed: Tensor, stream: int, quarter: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The four words of pcg4d that normals are made of, each int32 [S, quarter] with the bits of an unsigned number.
 
     TorchScript has no unsigned arithmetic: int32 wraps the same way, and (v >> k) & mask is the logical shift.
     """
-    x = torch.arange((n + 3) // 4, device=draws.device).to(torch.int32).unsqueeze(0)
+    x = torch.arange(quarter, device=draws.device).to(torch.int32).unsqueeze(0)
     y = draws.to(torch.int32).unsqueeze(1)
     z = (seed >> 32).to(torch.int32) ^ stream
     w = seed.to(torch.int32)
@@ -76,16 +87,53 @@ def torch_normals(draws: Tensor, seed: Tensor, stream: int, n: int) -> Tensor:
     y = y + z * x
     z = z + x * y
     w = w + y * z
-    near = torch.sqrt(torch.log(((x >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24 + 2**-25) * -2.0)
-    far = torch.sqrt(torch.log(((z >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24 + 2**-25) * -2.0)
-    turn = ((y >> 8) & 0xFFFFFF).to(torch.float32) * (math.pi * 2**-23) + math.pi * 2**-24
-    turn_far = ((w >> 8) & 0xFFFFFF).to(torch.float32) * (math.pi * 2**-23) + math.pi * 2**-24
-    lanes = [near * torch.cos(turn), near * torch.sin(turn), far * torch.cos(turn_far), far * torch.sin(turn_far)]
-    return torch.cat(lanes, dim=1)[:, :n]
+    return x, y, z, w
 
 
 def onnx_normals() -> str:
     """The ONNX function murho.Normals(draws int64 [S], seed int64, n int64 [1]) -> float32 [S, n], attribute stream."""
+    lines = [
+        *_onnx_hash(),
+        "eight = Constant<value = uint32 {8}>()",
+        f"uniform_scale = Constant<value = float {{{2**-24!r}}}>()",
+        f"uniform_shift = Constant<value = float {{{2**-25!r}}}>()",
+        f"turn_scale = Constant<value = float {{{math.pi * 2**-23!r}}}>()",
+        f"turn_shift = Constant<value = float {{{math.pi * 2**-24!r}}}>()",
+        "minus_two = Constant<value = float {-2.0}>()",
+        "rest = Mod(length, four)",
+        "whole = Equal(rest, zero)",
+    ]
+    for v in "xyzw":
+        lines += [f'{v}b = BitShift<direction = "RIGHT">({v}4, eight)', f"{v}f = Cast<to = 1>({v}b)"]
+    for v in "xz":
+        lines += [f"{v}s = Mul({v}f, uniform_scale)", f"{v}u = Add({v}s, uniform_shift)", f"{v}l = Log({v}u)"]
+        lines += [f"{v}q = Mul({v}l, minus_two)", f"{v}r = Sqrt({v}q)"]
+    for v in "yw":
+        lines += [f"{v}s = Mul({v}f, turn_scale)", f"{v}t = Add({v}s, turn_shift)"]
+        lines += [f"{v}cos = Cos({v}t)", f"{v}sin = Sin({v}t)"]
+    lines += ["lane0 = Mul(xr, ycos)", "lane1 = Mul(xr, ysin)", "lane2 = Mul(zr, wcos)", "lane3 = Mul(zr, wsin)"]
+    lines += ["lanes = Concat<axis = 1>(lane0, lane1, lane2, lane3)"]
+    # A copy that is not needed where n is a multiple of four. Runtimes decide it when they load the file.
+    lines += [
+        "noise = If<then_branch = uncut () => (float[?, ?] all) { all = Identity(lanes) },",
+        "  else_branch = cut () => (float[?, ?] first) { first = Slice(lanes, axis0, n, axis1) }>(whole)",
+    ]
+    return _onnx_function("Normals", "noise", lines)
+
+
+def onnx_words() -> str:
+    """The ONNX function murho.Words(draws int64 [S], seed int64, n int64 [1]) -> int64 [S, 4, ⌈n/4⌉], attribute stream.
+
+    These are the words x, y, z, w of pcg4d that n normals are made of, for checking a host's integers bit by bit.
+    """
+    lines = _onnx_hash()
+    for v in "xyzw":
+        lines += [f"{v}i = Cast<to = 7>({v}4)", f"{v}row = Unsqueeze({v}i, axis1)"]
+    return _onnx_function("Words", "words", [*lines, "words = Concat<axis = 1>(xrow, yrow, zrow, wrow)"])
+
+
+def _onnx_hash() -> list[str]:
+    """From draws, seed, n and stream: the words x4, y4, z4, w4, uint32 [S, ⌈n/4⌉]."""
     lines = [
         "axis0 = Constant<value = int64[1] {0}>()",
         "axis1 = Constant<value = int64[1] {1}>()",
@@ -96,19 +144,11 @@ def onnx_normals() -> str:
         "low_bits = Constant<value = int64 {4294967295}>()",
         "thirty_two = Constant<value = uint64 {32}>()",
         "sixteen = Constant<value = uint32 {16}>()",
-        "eight = Constant<value = uint32 {8}>()",
         f"multiplier = Constant<value = uint32 {{{MULTIPLIER}}}>()",
         f"increment = Constant<value = uint32 {{{INCREMENT}}}>()",
-        f"uniform_scale = Constant<value = float {{{2**-24!r}}}>()",
-        f"uniform_shift = Constant<value = float {{{2**-25!r}}}>()",
-        f"turn_scale = Constant<value = float {{{math.pi * 2**-23!r}}}>()",
-        f"turn_shift = Constant<value = float {{{math.pi * 2**-24!r}}}>()",
-        "minus_two = Constant<value = float {-2.0}>()",
         "length = Squeeze(n, axis0)",
         "padded = Add(length, three)",
         "quarter = Div(padded, four)",
-        "rest = Mod(length, four)",
-        "whole = Equal(rest, zero)",
         "elements = Range(zero, quarter, one)",
         "x0 = Cast<to = 12>(elements)",
         "names = BitwiseAnd(draws, low_bits)",
@@ -128,24 +168,13 @@ def onnx_normals() -> str:
     lines += _onnx_round(1, 2)
     for v in "xyzw":
         lines += [f'{v}h = BitShift<direction = "RIGHT">({v}2, sixteen)', f"{v}3 = BitwiseXor({v}2, {v}h)"]
-    lines += _onnx_round(3, 4)
-    for v in "xyzw":
-        lines += [f'{v}b = BitShift<direction = "RIGHT">({v}4, eight)', f"{v}f = Cast<to = 1>({v}b)"]
-    for v in "xz":
-        lines += [f"{v}s = Mul({v}f, uniform_scale)", f"{v}u = Add({v}s, uniform_shift)", f"{v}l = Log({v}u)"]
-        lines += [f"{v}q = Mul({v}l, minus_two)", f"{v}r = Sqrt({v}q)"]
-    for v in "yw":
-        lines += [f"{v}s = Mul({v}f, turn_scale)", f"{v}t = Add({v}s, turn_shift)"]
-        lines += [f"{v}cos = Cos({v}t)", f"{v}sin = Sin({v}t)"]
-    lines += ["lane0 = Mul(xr, ycos)", "lane1 = Mul(xr, ysin)", "lane2 = Mul(zr, wcos)", "lane3 = Mul(zr, wsin)"]
-    lines += ["lanes = Concat<axis = 1>(lane0, lane1, lane2, lane3)"]
-    # A copy that is not needed where n is a multiple of four. Runtimes decide it when they load the file.
-    lines += [
-        "noise = If<then_branch = uncut () => (float[?, ?] all) { all = Identity(lanes) },",
-        "  else_branch = cut () => (float[?, ?] first) { first = Slice(lanes, axis0, n, axis1) }>(whole)",
-    ]
+    return lines + _onnx_round(3, 4)
+
+
+def _onnx_function(name: str, output: str, lines: list[str]) -> str:
     body = "\n  ".join(lines)
-    return f'<opset_import: ["" : 18], domain: "murho">\nNormals <stream> (draws, seed, n) => (noise)\n{{\n  {body}\n}}'
+    head = f'<opset_import: ["" : 18], domain: "murho">\n{name} <stream> (draws, seed, n) => ({output})'
+    return f"{head}\n{{\n  {body}\n}}"
 
 
 def _onnx_round(old: int, new: int) -> list[str]:

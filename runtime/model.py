@@ -1,10 +1,11 @@
 """Load an artifact and predict with it: the door that users come in by."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -335,7 +336,8 @@ class Model:
 
     def _identity(self) -> str:
         """What a state belongs to: the posterior, and the calibration that its scores are taken against."""
-        return hashlib.sha256(f"{self.card.posterior_sha256} {self.card.calibration}".encode()).hexdigest()
+        calibration = json.dumps(self.card.calibration and asdict(self.card.calibration))  # as the file has it
+        return hashlib.sha256(f"{self.card.posterior_sha256} {calibration}".encode()).hexdigest()
 
     def _fresh(self) -> OnlineState:
         check_can_be_calibrated(self.card)

@@ -15,17 +15,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from environment import described, environment
 from studies import write_section
 
-import murho
 import murho.export
 from murho.models import Forecaster
 
@@ -43,6 +41,8 @@ DRAWS = (256, 1000)
 ROUNDS = 3
 LONGEST = 600
 """Seconds that a host may take."""
+ARCHITECTURES = {"x86_64": "x64", "AMD64": "x64", "aarch64": "arm64", "arm64": "arm64"}
+"""Node.js's names for machines."""
 WRITERS = {".onnx": "to_onnx", ".pt": "to_torchscript", ".pt2": "to_pt2"}
 
 
@@ -73,23 +73,22 @@ def hosts() -> list[Host]:
     numpy, onnxruntime, torch_folder = (_package(name) for name in ("numpy", "onnxruntime", "torch"))
     web = (WEB / "ort.wasm.bundle.min.mjs", WEB / "ort-wasm-simd-threaded.wasm")
     runner = JAVASCRIPT / "test" / "conformance.mjs"
-    browser = JAVASCRIPT / "test" / "chromium.mjs"
-    native = MODULES / "onnxruntime-node" / "bin"
+    browser, playwright = JAVASCRIPT / "test" / "chromium.mjs", MODULES / "playwright-core"
+    native = MODULES / "onnxruntime-node" / "bin" / "napi-v6" / sys.platform / ARCHITECTURES[platform.machine()]
 
     def foreign(format: str) -> tuple[str, ...]:
         return python, str(PYTHON_HOST), "--format", format
 
-    itself = (python, __file__, "--itself")
-    murho_parts = (ROOT / "runtime", onnxruntime, numpy)
+    itself = (python, str(ROOT / "benchmarks" / "murho_host.py"))
     programs = (FOLDER / "lstm.pt2",)
     return [
-        Host("Python, murho", itself, ".onnx", (), murho_parts),
+        Host("Python, murho", itself, ".onnx", (), (onnxruntime, numpy)),
         Host("Python, ONNX Runtime", foreign("onnx"), ".onnx", (), (onnxruntime, numpy)),
         Host("Python, TorchScript", foreign("pt"), ".pt", (), (torch_folder,)),
         Host("Python, torch.export", foreign("pt2"), ".pt2", programs, (torch_folder,)),
         Host("Node.js, native", (node, str(runner), "native"), ".onnx", (runner,), (native,)),
         Host("Node.js, WebAssembly", (node, str(runner), "wasm"), ".onnx", (runner,), web),
-        Host("Chromium, WebAssembly", (node, str(browser)), ".onnx", (browser, MODULES / "playwright-core", CHROMIUM), web),
+        Host("Chromium, WebAssembly", (node, str(browser)), ".onnx", (browser, playwright, CHROMIUM), web),
         Host("C++, libtorch", (str(CPP),), ".pt", (CPP,), (torch_folder / "lib",)),
     ]  # fmt: skip
 
@@ -99,55 +98,6 @@ def _package(name: str) -> Path:
     assert spec is not None
     assert spec.origin is not None
     return Path(spec.origin).parent
-
-
-def open_murho(path: Path) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
-    """An artifact through murho, as a conformance host's program: its inputs by name to its five outputs."""
-    model = murho.load(path)
-
-    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        x = {array.name: inputs[array.name] for array in model.card.inputs}
-        noise = bool(inputs.get("noise", True))
-        levels = [float(level) for level in inputs["levels"]]
-        answer = model.predict(x, inputs["draws"], levels, int(inputs["seed"]), noise=noise)
-        return [answer.samples, answer.mean, answer.std, answer.lower, answer.upper]
-
-    return run
-
-
-def within_calibration(case: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The case without the levels beyond the artifact's calibrated ones, which murho refuses."""
-    calibration = murho.load(path).card.calibration
-    if calibration is None or case["noise"] == 0:
-        return case
-    count = sum(level <= calibration.levels[-1] for level in case["levels"])  # they ascend
-    expected = dict(case["expected"])
-    for name in ("lower", "upper"):
-        array = expected[name]
-        size = len(array["data"]) // len(case["levels"])
-        data = array["data"][: count * size]
-        expected[name] = array | {"shape": [count, *array["shape"][1:]], "data": data}
-    return case | {"levels": case["levels"][:count], "expected": expected}
-
-
-def itself(folder: Path, timed: Path | None) -> dict[str, Any]:
-    """murho's own report. The generator's words are the business of ONNX Runtime alone."""
-    sys.path.insert(0, str(FOLDER))
-    import python_host
-
-    wanted = json.loads((folder / "conformance.json").read_text(encoding="utf-8"))
-    cases = []
-    for case in wanted["cases"]:
-        path = folder / f"{case['artifact']}.onnx"
-        cases.append(python_host.checked(open_murho(path), within_calibration(case, path)))
-    exact = python_host.words_exact(python_host.open_onnx(folder / "generator.onnx"), wanted["generator"])
-    found = {"host": "python-murho", "version": f"murho {murho.__version__}", "words_exact": exact, "cases": cases}
-    found["passed"] = exact and all(case["passed"] for case in cases)
-    if timed is not None:
-        case = next(case for case in wanted["cases"] if case["name"] == "lstm")
-        run = open_murho(timed)
-        found["latency_ms"] = {str(count): python_host.latency(run, case, count) for count in DRAWS}
-    return found
 
 
 def run_host(host: Host, folder: Path, timed: Path | None) -> dict[str, Any]:
@@ -202,7 +152,7 @@ def table(known: list[Host], reports: dict[str, dict[str, Any]], folder: Path, t
     artifacts = list(dict.fromkeys(case["artifact"] for case in wanted["cases"]))
     times = [f"{count} draws" for count in DRAWS] if timed else []
     lines = [
-        f"| host | version | its runtime | integers | {' | '.join(artifacts)} | {''.join(f'{t} | ' for t in times)}|",
+        f"| host | version | runtime | integers | {' | '.join(artifacts)} | {''.join(f'{t} | ' for t in times)}|",
         "|---|---|---|---|" + "---|" * len([*artifacts, *times]) + "---|",
     ]
     for host in known:
@@ -240,11 +190,45 @@ def _milliseconds(report: dict[str, Any], count: int) -> str:
 
 
 def _megabytes(paths: Sequence[Path]) -> str:
-    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
-    own = [file for file in files if file.is_file() and "__pycache__" not in file.parts and "node_modules" not in
-           file.relative_to(ROOT / "runtime").parts] if False else [f for f in files if f.is_file()]  # fmt: skip
-    return f"{sum(file.stat().st_size for file in own) / 1e6:.0f} MB"
+    files = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+    return f"{sum(file.stat().st_size for file in files) / 1e6:.0f} MB"
+
+
+METHOD = """Integers are the generator's raw words. Under each artifact stands the largest difference from the
+reference in any output of its cases, as a share of what is allowed: 1e-5 of what the network adds, and what float32
+loses by storing raw units. The runtime is what an application ships besides the artifact: the packages numpy and
+onnxruntime, or torch, or onnxruntime-node's libraries, or the two files of onnxruntime-web, or libtorch's libraries."""
+
+TIMED = f"""Times: the tutorial's network (LSTM, 10 hidden units, window 21), one row, no call going on from what
+another drew; the median of warm calls, and of {ROUNDS} processes of each host in turn. murho, in Python and in
+JavaScript (Node.js and Chromium), evaluates draws in chunks; ONNX Runtime and torch alone evaluate all in one call.
+WebAssembly has one thread with SIMD, all others as many as they like."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--latency", action="store_true", help="time the tutorial's network too")
+    parser.add_argument("--all", action="store_true", help="fail where a host is not installed")
+    parser.add_argument("--write", type=Path, help="put the table into this page")
+    options = parser.parse_args()
+    machine = environment()
+    known = hosts()
+    found = [host for host in known if not host.missing]
+    with tempfile.TemporaryDirectory() as name:
+        timed = tutorial(Path(name), sorted({host.suffix for host in found})) if options.latency else {}
+        reports = measured(found, FOLDER, timed)
+    flags = " --latency" * options.latency
+    text = [
+        f"`python benchmarks/hosts.py{flags}` on {described(machine)}",
+        table(known, reports, FOLDER, options.latency),
+    ]
+    text += [METHOD, TIMED] if options.latency else [METHOD]
+    write_section(options.write, TITLE, "\n\n".join(text), head="# Embed it")
+    failed = [name for name, report in reports.items() if not report["passed"]]
+    missing = [host.name for host in known if host.missing]
+    if failed or (options.all and missing):
+        sys.exit(f"Failed: {', '.join(failed) or 'none'}. Not installed: {', '.join(missing) or 'none'}.")
 
 
 if __name__ == "__main__":
-    pass
+    main()

@@ -1,36 +1,23 @@
 """The conformance folder: its expected values, Python's hosts against them, and that a wrong host would not pass."""
 
 import copy
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import make
+import murho_host
 import numpy as np
 import pytest
-from hosts import open_murho
+import python_host
+import reference
 from jsonschema import Draft202012Validator
 
 ROOT = Path(__file__).resolve().parent / "conformance"
 FORMATS = ("onnx", "pt", "pt2")
-
-
-def module(name: str) -> ModuleType:
-    """A file of the conformance folder, which is no package: foreign hosts do not know murho's."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    sys.modules[name] = made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
-    return made
-
-
-reference, python_host = module("reference"), module("python_host")
-make = module("make")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_values_of_the_design() -> None:
+    """They are float32's, which is off by up to 5e-6 (test_generator.py has the derivation)."""
     normals = reference.normals(range(1000), 42, 3, 480)
-    # The printed digits.
     want = [1.0623538, -1.3624434, -0.44271436, -0.8026539, 1.1694353]
-    np.testing.assert_allclose(normals[0, :5], want, rtol=0, atol=1e-7)
-    assert normals.sum() / 480_000 == pytest.approx(0.00083179, abs=5e-9)
+    np.testing.assert_allclose(normals[0, :5], want, rtol=0, atol=5e-6)
+    assert normals.sum() / 480_000 == pytest.approx(0.00083179, abs=1e-7)
 
 
 def test_the_file_is_what_the_reference_says(wanted: dict[str, Any]) -> None:
@@ -73,8 +60,7 @@ def test_the_file_keeps_its_schema(wanted: dict[str, Any]) -> None:
     schema = json.loads((ROOT / "conformance.schema.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     Draft202012Validator(schema).validate(wanted)
-    sizes = {**wanted["generator"]["shape"] and {"words": wanted["generator"]}}
-    assert len(sizes["words"]["words"]) == np.prod(sizes["words"]["shape"])
+    assert len(wanted["generator"]["words"]) == np.prod(wanted["generator"]["shape"])
     for case in wanted["cases"]:
         for array in (*case["inputs"].values(), *case["expected"].values()):
             assert len(array["data"]) == np.prod(array["shape"])
@@ -103,8 +89,9 @@ def test_python_hosts(format: str) -> None:
     assert found["passed"]
     assert found["words_exact"]
     assert [case["name"] for case in found["cases"]] == [case.name for case in make.CASES]
-    assert "onnxruntime" in run.stderr if format == "onnx" else "torch" in run.stderr
-    assert "murho" not in run.stderr  # a foreign host has no code of ours
+    imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
+    assert ("onnxruntime" if format == "onnx" else "torch") in imported
+    assert "murho" not in imported  # a foreign host has no code of ours
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -113,7 +100,7 @@ def test_murho_itself(wanted: dict[str, Any], format: str) -> None:
     if not (ROOT / f"lstm.{format}").exists():
         pytest.skip(f"no artifacts in .{format}")
     for case in wanted["cases"]:
-        found = python_host.checked(open_murho(ROOT / f"{case['artifact']}.{format}"), case)
+        found = murho_host.checked(ROOT / f"{case['artifact']}.{format}", case)
         assert found["passed"], found
 
 

@@ -23,7 +23,9 @@ from murho.runtime.contract import Card
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFORMANCE = ROOT / "tests" / "conformance"
-ARTIFACTS = [CONFORMANCE / f"{name}{suffix}" for name in ("lstm", "convolution", "paths") for suffix in SUFFIXES.values()]
+ARTIFACTS = [
+    CONFORMANCE / f"{name}{suffix}" for name in ("lstm", "convolution", "paths") for suffix in SUFFIXES.values()
+]
 OTHERS = ("stream", "tokens", "local")
 
 

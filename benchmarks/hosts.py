@@ -61,11 +61,10 @@ class Host:
     @property
     def missing(self) -> str:
         """What it lacks; empty where it is installed."""
-        program = self.command[0]
-        if shutil.which(program) is None:
-            return program
-        absent = [path for path in (*self.needs, *self.runtime) if not path.exists()]
-        return str(absent[0].relative_to(ROOT) if absent[0].is_relative_to(ROOT) else absent[0]) if absent else ""
+        for path in (*self.needs, *self.runtime):
+            if not path.exists():
+                return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+        return "" if shutil.which(self.command[0]) else self.command[0]
 
 
 def hosts() -> list[Host]:

@@ -54,7 +54,7 @@ class Subject:
     samples: Callable[[np.ndarray, Sequence[int], int, float], np.ndarray]
     """(x [B, …], draws, seed, noise) -> [S, B, O]."""
     amplitude: Callable[[np.ndarray], float]
-    """Size of what the network adds to its answers (samples [S, B, O]) in raw units: float32 rounding is relative to it."""
+    """From samples [S, B, O] the size of what the network adds, in raw units, which float32 rounding is relative to."""
     factors: tuple[tuple[float, ...], ...] = ()
 
 
@@ -218,8 +218,8 @@ def case_document(case: Case, subject: Subject) -> dict[str, Any]:
     samples = subject.samples(case.x, case.draws, case.seed, 0.0 if case.noise is None else case.noise)
     factors = subject.factors if case.noise != 0 else ()
     found = reference.summary(samples, levels, CALIBRATED if factors else (0.5,), factors)
-    # The mean and std of the draws, and their quantiles, move by no more than the samples do. (The std by √(S / (S - 1))
-    # times as much.) An end that is stretched by f from the median is (1 - f) medians and f ends.
+    # The draws' mean and quantiles move by no more than the samples do, the std by no more than √(S / (S - 1)) times as
+    # much. An end that is stretched by f from the median is (1 - f) medians and f ends.
     limit = TOLERANCE * subject.amplitude(samples) + SPACING * np.abs(samples).max()
     largest = max((factor for row in factors for factor in row), default=1.0)
     limits = {"std": limit * np.sqrt(len(samples) / (len(samples) - 1))}

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import io
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +93,8 @@ def sealed_onnx(content: bytes, card: Card) -> bytes:
 
 def sealed_zip(content: bytes) -> bytes:
     """An archive of torch's, which has its card, without torch's notes of sources and paths, and with the digest."""
+    import zipfile  # only here: an ONNX artifact needs none, and starts the sooner
+
     sealed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(sealed, "w") as target:
         for name in source.namelist():
@@ -157,6 +158,8 @@ def _scan_onnx(content: bytes) -> tuple[dict[str, str], str]:
 
 def _read_zip(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
     """The format of an archive, its entries, and the digest over the rest."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = {DIGEST_KEY: archive.comment.decode()} if archive.comment else {}

@@ -6,9 +6,8 @@ how the draws were split.
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,9 @@ from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
 from .kept import Arrays, Kept
 from .split import split
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
@@ -32,7 +34,7 @@ class Engine(Protocol):
     room: int | None
     """Bytes that a chunk of draws may take; None for what fits a core's cache."""
 
-    def pool(self, threads: int) -> Executor | None:
+    def pool(self, threads: int) -> "Executor | None":
         """Threads to run chunks on, or None where one chunk at a time is best."""
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
@@ -92,7 +94,9 @@ class OnnxEngine:
         self._drawn = halves.drawn
         self._kept = Kept(keep)
 
-    def pool(self, threads: int) -> Executor | None:
+    def pool(self, threads: int) -> "Executor | None":
+        from concurrent.futures import ThreadPoolExecutor  # takes milliseconds, which a first small call can spare
+
         return ThreadPoolExecutor(threads, "murho") if self.room is None else None
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
@@ -174,11 +178,13 @@ class _TorchEngine:
         """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
         raise NotImplementedError
 
-    def pool(self, threads: int) -> Executor | None:
+    def pool(self, threads: int) -> "Executor | None":
         """Threads on which torch computes with one thread each: its own threads would fight over the cores.
 
         torch keeps that number per thread, but also as the start value of threads to come; that is put back.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         if self._device.type != "cpu":
             return None
         torch, started = self._torch, Barrier(threads)

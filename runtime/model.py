@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +44,8 @@ from .online import Forecast, OnlineState
 from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
 KEEP_MB = 128
@@ -91,6 +92,7 @@ class Model:
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
+        self._called = False
         self._pace = Pace()
         self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
@@ -448,10 +450,14 @@ class Model:
                 len(draws),
                 lambda size: self._engine.samples(inputs, np.arange(size), ~seed, noise),
             )
-        return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, self._pool)
+        # A first call of a chunk for each thread is over before a pool has started.
+        alone = not self._called and len(draws) <= chunk * self._threads
+        self._called = True
+        pool = None if alone else self._pool
+        return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, pool)
 
     @cached_property
-    def _pool(self) -> Executor | None:
+    def _pool(self) -> "Executor | None":
         return self._engine.pool(self._threads) if self._threads > 1 else None
 
 

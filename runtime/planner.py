@@ -6,17 +6,20 @@ computed by the slower code for a vector's rest, which may round differently. Th
 
 import os
 from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import cache
 from math import ceil
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Card
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 VECTOR = 16
 USUAL_CACHE = 16 * 2**20  # bytes; where the machine does not say
@@ -131,7 +134,7 @@ def run(
     evaluate: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], ...]],
     draws: NDArray[np.int64],
     chunk: int,
-    pool: Executor | None,
+    pool: "Executor | None",
 ) -> tuple[NDArray[np.float32], ...]:
     """Samples [S, B, …] of draws [S] for each output, chunk by chunk into one array; `chunk` is a multiple of 16."""
     answers: list[NDArray[np.float32]] = []

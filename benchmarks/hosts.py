@@ -186,8 +186,9 @@ def _share(wanted: dict[str, Any], report: dict[str, Any], artifact: str) -> str
     for case in report["cases"]:
         expected = limits[case["name"]]
         if expected["artifact"] == artifact:
-            shares += [value / expected["expected"][name]["limit"] for name, value in case["largest"].items()]
-            failed = failed or not case["passed"]
+            for name, value in case["largest"].items():
+                shares.append(float("inf") if value is None else value / expected["expected"][name]["limit"])
+            failed = failed or not (case["passed"] and _right(case, expected))
     return f"**failed, {max(shares):.2g}**" if failed else f"{max(shares):.2g}"
 
 

@@ -48,7 +48,9 @@ def test_a_host_is_not_believed(report: dict[str, Any]) -> None:
     for value in (1.0, None):
         wrong = json.loads(json.dumps(report))
         wrong["cases"][2]["largest"]["std"] = value
-        assert not hosts.run_host(host(f"print({json.dumps(wrong)!r})"), FOLDER, None)["passed"]
+        found = hosts.run_host(host(f"print({json.dumps(wrong)!r})"), FOLDER, None)
+        assert not found["passed"]
+        assert row(host(""), found).count("failed") == 2
 
 
 def test_the_exit_status_counts(report: dict[str, Any]) -> None:

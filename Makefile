@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench studies clean
+.PHONY: demo test test-hosts lint bench studies clean
 
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
 	$(BIN)/murho demo
 
-test: lint ## all tests
+test: lint .venv/js.stamp ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-hosts: .venv/page.stamp ## the page in Chromium, which is installed where that is possible
+	$(BIN)/python -m pytest -m hosts
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .
@@ -31,7 +34,15 @@ studies: .venv/dev.stamp ## docs/parity.md and docs/studies.md: some hours
 	$(BIN)/python benchmarks/coverage_table.py --write docs/coverage.md
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info runtime/js/node_modules
+
+.venv/js.stamp: runtime/js/package.json | .venv/dev.stamp
+	command -v npm >/dev/null || { echo "npm is missing: the tests of JavaScript will be skipped"; exit 0; }; \
+	npm install --prefix runtime/js --ignore-scripts --loglevel=error && touch $@
+
+.venv/page.stamp: .venv/js.stamp
+	test -x "$${CHROMIUM:-/usr/bin/chromium}" || { apt-get update -qq && apt-get install -y -qq chromium; }
+	touch $@
 
 .venv/%.stamp: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,7 +1,7 @@
-"""The parity matrix: every BLiTZ layer and option, as ONNX and as TorchScript, against BLiTZ's own forward pass.
+"""The parity matrix: every BLiTZ layer and option, in each format, against BLiTZ's own forward pass.
 
-Run: python benchmarks/parity.py [--write docs/parity.md] [--only LSTM] [--processes 2]. Takes some ten minutes of one
-core. Prints the matrix as markdown; exits with 1 where an export fails or differs.
+Run: python benchmarks/parity.py [--write docs/parity.md] [--only LSTM] [--processes 2]. Takes some twenty minutes of
+one core. Prints the matrix as markdown; exits with 1 where an export fails or differs.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from rich.progress import track
 from torch import nn
 
 import murho
-from murho.export import to_onnx, to_torchscript
+from murho.export import to_onnx, to_pt2, to_torchscript
 from murho.export.montecarlo import Plan
 from murho.export.reference import generator_epsilon
 from murho.export.subject import examine
 
-EXPORTS = {"ONNX": (to_onnx, "onnx"), "TorchScript": (to_torchscript, "pt")}
+EXPORTS = {"ONNX": (to_onnx, "onnx"), "TorchScript": (to_torchscript, "pt"), "torch.export": (to_pt2, "pt2")}
 ROWS, DRAWS = (1, 3, 16), (2, 64, 256)
 SEED = -(2**62) + 12345  # not the one of the export's own proof
 TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value of an output
@@ -138,8 +138,8 @@ Made by `python benchmarks/parity.py --write docs/parity.md` with {versions}, Py
 The networks are in `benchmarks/cases.py`. Each convolution is there twice: on an input that all draws share, and behind
 another Bayesian layer.
 
-| network | ONNX: error | p | TorchScript: error | p |
-|---|---|---|---|---|"""
+| network | ONNX: error | p | TorchScript: error | p | torch.export: error | p |
+|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:

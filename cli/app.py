@@ -67,7 +67,9 @@ class Task(StrEnum):
 
 
 Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), oldest row first or with a date column.")]
-Artifact = Annotated[Path, typer.Argument(help="An artifact: .onnx, or .pt for TorchScript.", show_default=False)]
+Artifact = Annotated[
+    Path, typer.Argument(help="An artifact: .onnx, .pt for TorchScript, or .pt2 for torch.export.", show_default=False)
+]
 CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
 Features = Annotated[
     list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
@@ -203,7 +205,7 @@ def train(
 @app.command()
 def export(
     checkpoint: CheckpointFile,
-    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx and .pt choose the format.")],
+    out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx, .pt and .pt2 choose the format.")],
     sampling: Annotated[
         str,
         typer.Option(
@@ -233,6 +235,17 @@ def export(
     """Export a checkpoint to artifacts, and prove each against BLiTZ before it is put in place."""
     options = {"sampling": sampling, "horizon": horizon, "storage": storage, "streaming": streaming}
     extra(".tasks", "train").export(checkpoint, out, options)
+
+
+@app.command()
+def minimal(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact, calibrated if it is to be.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the two files.", show_default="beside the artifact")
+    ] = None,
+) -> None:
+    """For a small build of ONNX Runtime: the list of operators to build, and the artifact in the .ort format."""
+    extra(".tasks", "train").minimal(artifact, out)
 
 
 @app.command()
@@ -291,12 +304,31 @@ def predict(
     ] = None,
     level: Annotated[list[float], typer.Option(help="Nominal coverage, such as 0.95; may be repeated.")] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal results.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, or cuda for a TorchScript artifact.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Prediction intervals for every window of a CSV file, without torch."""
     extra(".tables", "cli").predict(
         artifact, csv, date=date, out=out, draws=draws, tolerance=tolerance, levels=level, seed=seed, device=device
     )
+
+
+@app.command()
+def page(
+    artifact: Annotated[Path, typer.Argument(help="An ONNX artifact that forecasts a series.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="A CSV file with the series.", show_default=False)],
+    target: Annotated[str, typer.Option(help="The column to forecast.")],
+    date: Date = None,
+    out: Annotated[Path, typer.Option(help="The folder to write; an earlier page in it is replaced.")] = Path("page"),
+    packages: Annotated[
+        Path | None,
+        typer.Option(
+            help="A node_modules folder with onnxruntime-web and uplot.",
+            show_default="a cache, which npm is asked to fill the first time",
+        ),
+    ] = None,
+) -> None:
+    """Write a page that forecasts the series in any browser: one folder, to open, to send, or to put on a server."""
+    extra(".page", "train").page(artifact, data, target, date, out, packages)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from .. import Card, Noise
-from ..export import to_onnx, to_torchscript
+from ..export import required_operators, to_onnx, to_ort, to_pt2, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
 from ..runtime.contract import Array
@@ -30,6 +30,8 @@ from ..train import (
 )
 from ..train.data import forecast_names
 from .tables import changes, console, write_json
+
+WRITERS = {".onnx": to_onnx, ".pt": to_torchscript, ".pt2": to_pt2}
 
 
 def train(
@@ -80,8 +82,9 @@ def fit_checkpoint(data: Dataset, make: Callable[[], nn.Module], path: Path, set
 
 def export(checkpoint: Path, out: list[Path], options: dict[str, Any]) -> None:
     for path in out:
-        if path.suffix not in (".onnx", ".pt"):
-            raise InputError(f"The name of an artifact ends in .onnx or .pt, not {path.suffix or 'nothing'}: {path}.")
+        if path.suffix not in WRITERS:
+            names = " or ".join(WRITERS)
+            raise InputError(f"The name of an artifact ends in {names}, not {path.suffix or 'nothing'}: {path}.")
     loaded = load_checkpoint(checkpoint)
     for path in out:
         with console.status(Text(f"Exporting and proving {path} …")):
@@ -92,13 +95,22 @@ def export(checkpoint: Path, out: list[Path], options: dict[str, Any]) -> None:
             console.print(f"Stored in half: {changes(rounding)}.")
 
 
+def minimal(artifact: Path, out: Path | None) -> None:
+    folder = out or artifact.parent
+    operators, converted = folder / f"{artifact.stem}.required_operators.config", folder / f"{artifact.stem}.ort"
+    required_operators(artifact, operators)
+    to_ort(artifact, converted)
+    sizes = (f"{path.stat().st_size / 1000:.0f} kB" for path in (converted, artifact))
+    console.print(f"{converted}: {next(sizes)}, of {artifact} {next(sizes)}; both give the same numbers.")
+    console.print(f"{operators}: for the build of ONNX Runtime with --include_ops_by_config.")
+
+
 def export_checkpoint(checkpoint: Checkpoint, path: Path, *, horizon: int = 1, **options: Any) -> Card:
     """Write a checkpoint's network as an artifact; the path's suffix chooses the format, `options` are `to_onnx`'s."""
     names = checkpoint.output_names
     if horizon > 1 and len(names) == 1:
         names = forecast_names(checkpoint.target, horizon)
-    write = to_onnx if path.suffix == ".onnx" else to_torchscript
-    return write(
+    return WRITERS[path.suffix](
         checkpoint.network(),
         path,
         example_inputs(checkpoint),

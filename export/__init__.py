@@ -1,4 +1,5 @@
 from .kinds import register_layer
-from .writer import to_onnx, to_torchscript, verify
+from .ort_file import required_operators, to_ort
+from .writer import to_onnx, to_pt2, to_torchscript, verify
 
-__all__ = ["register_layer", "to_onnx", "to_torchscript", "verify"]
+__all__ = ["register_layer", "required_operators", "to_onnx", "to_ort", "to_pt2", "to_torchscript", "verify"]

@@ -95,3 +95,19 @@ class CodedPosterior(nn.Module):
     def __setstate__(self, state: tuple[Tensor, float, Tensor, float, float, bool]) -> None:
         self.halves, self.unit, self.codes, self.base, self.step, self.training = state
         self.mu, self.sigma = expanded(self.halves, self.unit, self.codes, self.base, self.step)
+
+
+class ExpandedPosterior(nn.Module):
+    """Gives a layer's μ and σ from their coded form at each call, for a file that can compute nothing when loaded."""
+
+    halves: Tensor
+    codes: Tensor
+
+    def __init__(self, coded: Coded) -> None:
+        super().__init__()
+        self.unit, self.base, self.step = coded.unit, coded.base, coded.step
+        self.register_buffer("halves", coded.halves)
+        self.register_buffer("codes", coded.codes)
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return expanded(self.halves, self.unit, self.codes, self.base, self.step)

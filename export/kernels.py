@@ -131,27 +131,29 @@ def lstm(
     `peephole`, BLiTZ's gates read c in place of h, the cell's candidate reads neither and ends in a sigmoid, and the
     output gate is inside the last tanh.
     """
-    count, steps, hidden = weight.size(0), x.size(1), weight.size(1) // 4
-    inputs = weight.size(2) - hidden - 1
-    weight_ih, weight_hh, bias = torch.split(weight.transpose(1, 2), [inputs, hidden, 1], dim=1)
-    x = x.reshape(1 if shared else count, -1, steps, inputs)
-    batch = x.size(1)
-    h = h.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
-    c = c.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
+    steps, hidden = x.size(1), weight.size(1) // 4
+    x, weight_ih, weight_hh, bias = recurrent_parts(x, weight, shared)
+    h, c = state_per_draw(h, x, weight, state_shared), state_per_draw(c, x, weight, state_shared)
     sequence: list[Tensor] = []
     for t in range(steps):
-        from_x = torch.matmul(x[:, :, t], weight_ih) + bias
-        i, f, g, o = torch.chunk(torch.baddbmm(from_x, c if peephole else h, weight_hh), 4, dim=2)
-        if peephole:
-            g = torch.sigmoid(from_x[:, :, 2 * hidden : 3 * hidden])
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * g
-            h = torch.tanh(torch.sigmoid(o) * c)
-        else:
-            c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-            h = torch.sigmoid(o) * torch.tanh(c)
+        h, c = lstm_step(x[:, :, t], h, c, weight_ih, weight_hh, bias, peephole)
         sequence.append(h)
     out = torch.stack(sequence, dim=2)
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden), c.reshape(-1, hidden)
+
+
+def lstm_step(
+    x: Tensor, h: Tensor, c: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor, peephole: bool
+) -> tuple[Tensor, Tensor]:
+    """The next h and c [S, B, H] of `lstm`, from a step x [S or 1, B, F]."""
+    from_x = torch.matmul(x, weight_ih) + bias
+    i, f, g, o = torch.chunk(torch.baddbmm(from_x, c if peephole else h, weight_hh), 4, dim=2)
+    if peephole:
+        g = torch.sigmoid(torch.chunk(from_x, 4, dim=2)[2])
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * g
+        return torch.tanh(torch.sigmoid(o) * c), c
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
 
 
 def gru(x: Tensor, h: Tensor, weight: Tensor, shared: bool, state_shared: bool) -> tuple[Tensor, Tensor]:
@@ -159,21 +161,37 @@ def gru(x: Tensor, h: Tensor, weight: Tensor, shared: bool, state_shared: bool) 
 
     `weight` [S, 4H, F + H + 1] is applied to (x, h, 1), for reset, update, and the new gate's part from x and from h.
     """
-    count, steps, hidden = weight.size(0), x.size(1), weight.size(1) // 4
-    inputs = weight.size(2) - hidden - 1
-    weight_ih, weight_hh, bias = torch.split(weight.transpose(1, 2), [inputs, hidden, 1], dim=1)
-    x = x.reshape(1 if shared else count, -1, steps, inputs)
-    batch = x.size(1)
-    h = h.reshape(1 if state_shared else count, batch, hidden).expand(count, batch, hidden)
+    steps, hidden = x.size(1), weight.size(1) // 4
+    x, weight_ih, weight_hh, bias = recurrent_parts(x, weight, shared)
+    h = state_per_draw(h, x, weight, state_shared)
     sequence: list[Tensor] = []
     for t in range(steps):
-        from_x = torch.matmul(x[:, :, t], weight_ih) + bias
-        r, z, new_x, new_h = torch.chunk(torch.baddbmm(from_x, h, weight_hh), 4, dim=2)
-        n = torch.tanh(new_x + torch.sigmoid(r) * new_h)
-        h = n + torch.sigmoid(z) * (h - n)
+        h = gru_step(x[:, :, t], h, weight_ih, weight_hh, bias)
         sequence.append(h)
     out = torch.stack(sequence, dim=2)
     return out.reshape(-1, steps, hidden), h.reshape(-1, hidden)
+
+
+def gru_step(x: Tensor, h: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias: Tensor) -> Tensor:
+    """The next h [S, B, H] of `gru`, from a step x [S or 1, B, F]."""
+    from_x = torch.matmul(x, weight_ih) + bias
+    r, z, new_x, new_h = torch.chunk(torch.baddbmm(from_x, h, weight_hh), 4, dim=2)
+    n = torch.tanh(new_x + torch.sigmoid(r) * new_h)
+    return n + torch.sigmoid(z) * (h - n)
+
+
+def recurrent_parts(x: Tensor, weight: Tensor, shared: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x [S or 1, B, T, F] and the three parts of `weight`, transposed: [S, F, 4H], [S, H, 4H], [S, 1, 4H]."""
+    count, hidden = weight.size(0), weight.size(1) // 4
+    inputs = weight.size(2) - hidden - 1
+    weight_ih, weight_hh, bias = torch.split(weight.transpose(1, 2), [inputs, hidden, 1], dim=1)
+    return x.reshape(1 if shared else count, -1, x.size(1), inputs), weight_ih, weight_hh, bias
+
+
+def state_per_draw(state: Tensor, x: Tensor, weight: Tensor, shared: bool) -> Tensor:
+    """A state [S·B or B, H] as [S, B, H], for x [S or 1, B, T, F]."""
+    count, batch, hidden = weight.size(0), x.size(1), weight.size(1) // 4
+    return state.reshape(1 if shared else count, batch, hidden).expand(count, batch, hidden)
 
 
 def observation_noise(draws: Tensor, seed: Tensor, n: int, degrees: int) -> Tensor:

@@ -14,7 +14,7 @@ from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, Bayesi
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
-from .coding import Coded, CodedPosterior
+from .coding import Coded
 from .kinds import CONVOLUTIONS
 from .posterior import Posterior
 
@@ -146,7 +146,7 @@ class MonteCarloLayer(nn.Module):
         if self.frozen:
             self.register_buffer("one_draw", torch.zeros(1, dtype=torch.int64))
             self.register_buffer("no_seed", torch.zeros((), dtype=torch.int64))
-        self.loaded: nn.Module | None = None
+        self.expanding: nn.Module | None = None
         self.folding = folding
         self._aside = (posterior,)  # in a tuple: the user's layer must not be registered as a submodule
 
@@ -163,15 +163,15 @@ class MonteCarloLayer(nn.Module):
         """How the file is to keep μ and σ; None for float32."""
         return self._aside[0].coded
 
-    def expand_when_loaded(self) -> None:
-        """Take μ and σ from a scripted module that is saved in their coded form, if they have one."""
+    def keep_coded(self, form: Callable[[Coded], nn.Module]) -> None:
+        """Take μ and σ, if they have a coded form, from a module that is saved in that form."""
         if self.coded is not None:
-            self.loaded = torch.jit.script(CodedPosterior(self.coded))
+            self.expanding = form(self.coded)
             del self.mu, self.sigma
 
     def posterior(self) -> tuple[Tensor, Tensor]:
         """μ and σ [n]."""
-        return (self.mu, self.sigma) if self.loaded is None else self.loaded()
+        return (self.mu, self.sigma) if self.expanding is None else self.expanding()
 
     def weights(self, draws: Tensor, seed: Tensor, site: int) -> tuple[Tensor | None, ...]:
         """Each draw's weights, in the form that the layer's kernel reads."""

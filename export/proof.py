@@ -1,6 +1,6 @@
 """The proof that a finished file says what BLiTZ says: exactly for equal noise, in law for free noise, and alive."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from ..runtime.artifact import Artifact
-from ..runtime.contract import NOISE_INPUT
+from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
 from ..runtime.planner import VECTOR, run
@@ -185,7 +185,9 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
 
     def before(draws: NDArray[np.int64]) -> tuple[NDArray[np.float32], ...]:
         with torch.inference_mode():
-            samples = trained.all_samples(*inputs, torch.from_numpy(draws), torch.tensor(SEED), *subject.plan.switch)
+            samples = trained.all_samples(
+                *inputs, torch.from_numpy(draws), torch.tensor(SEED), *_last(subject, len(draws), len(arrays[0]))
+            )
         return tuple(y.numpy() for y in samples)
 
     draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
@@ -210,6 +212,11 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
         "ends": float(np.median(share)) if share.size else 0.0,
         "largest_end": float(share.max(initial=0.0)),
     }
+
+
+def _last(subject: Subject, draws: int, rows: int) -> tuple[Tensor, ...]:
+    """What a folded network takes after the seed: the noise's switch, and a stream's first states."""
+    return (*subject.plan.switch, *(torch.zeros(draws, rows, width) for width in subject.plan.states))
 
 
 def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
@@ -247,18 +254,9 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
 
     Not to the last bit: ONNX Runtime fuses a layer's transposed weights into the product only where it sees both.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(artifact.content, options, providers=["CPUExecutionProvider"])
     inputs, draws = tuple(x.numpy() for x in subject.inputs(2)), _names(16)
-    feeds = dict(zip((array.name for array in artifact.card.inputs), inputs, strict=True))
-    feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
-    states = first_states(artifact.card.states, len(draws), 2)
-    feeds |= {array.name: state for array, state in zip(artifact.card.states, states, strict=True)}
-    if artifact.card.noise:
-        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
-    whole = dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
-    samples = [value for name, value in whole.items() if name.rpartition(".")[2] == "samples"]
+    results = whole(artifact.content, artifact.card, inputs, draws)
+    samples = [value for name, value in results.items() if name.rpartition(".")[2] == "samples"]
     for ours, theirs in zip(engine.samples(inputs, draws, SEED, observed=True), samples, strict=True):
         error = np.abs(ours - theirs).max() / np.abs(theirs).max(initial=np.finfo(np.float32).tiny)
         if not error <= TOLERANCE:
@@ -266,6 +264,22 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
                 f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the largest "
                 "value; please report this."
             )
+
+
+def whole(
+    content: bytes, card: Card, inputs: Sequence[NDArray[Any]], draws: NDArray[np.int64]
+) -> dict[str, NDArray[np.float32]]:
+    """Results by name of a file that ONNX Runtime runs in one piece, as any host would; with noise if it has any."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    feeds = dict(zip((array.name for array in card.inputs), inputs, strict=True))
+    feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
+    states = first_states(card.states, len(draws), len(inputs[0]))
+    feeds |= {array.name: state for array, state in zip(card.states, states, strict=True)}
+    if card.noise:
+        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
+    return dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
 
 
 def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
@@ -299,7 +313,7 @@ def _locate(subject: Subject) -> str:
     inputs = subject.inputs(batch)
     folded = MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, PLAIN)
     with _recorded(folded.network) as ours:
-        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED), *subject.plan.switch)
+        folded.samples(*inputs, torch.tensor(draws), torch.tensor(SEED), *_last(subject, len(draws), batch))
     with _recorded(subject.network) as theirs:
         subject.reference.given(inputs, draws, generator_epsilon(SEED))
     calls = len(theirs) // len(draws)

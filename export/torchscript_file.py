@@ -19,6 +19,7 @@ from ..runtime.errors import ExportError
 from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
+from .coding import CodedPosterior
 from .layers import Kernels, MonteCarloLayer
 
 
@@ -43,7 +44,7 @@ def build(
     branches: list[str] = []
     for layer in network.modules():
         if isinstance(layer, MonteCarloLayer):
-            layer.expand_when_loaded()
+            layer.keep_coded(lambda coded: torch.jit.script(CodedPosterior(coded)))
 
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         by_user = not filename.startswith(os.path.dirname(torch.__file__))

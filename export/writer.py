@@ -15,7 +15,7 @@ from ..runtime.artifact import read
 from ..runtime.contract import STATE, STORAGES, Array, Card, Noise, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.typical import typical_inputs
-from . import onnx_file, torchscript_file
+from . import onnx_file, pt2_file, torchscript_file
 from .blame import Blame
 from .functions import OPSET
 from .layers import Kernels
@@ -82,6 +82,16 @@ def to_torchscript(network: nn.Module, path: str | os.PathLike[str], example: Ex
     """The same as one TorchScript file, for CUDA and libtorch. Arguments, proof and errors as for `to_onnx`."""
     with torch.random.fork_rng(devices=[]):
         return _export(network, path, example, "torchscript", **options)
+
+
+def to_pt2(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
+    """The same as one program of torch.export, `.pt2`, that torch alone reads: `torch.export.load(path).module()`.
+
+    Its operators are torch's own: aten, and `torch.ops.higher_order.scan` for the steps of a recurrent layer.
+    Arguments, proof and errors as for `to_onnx`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _export(network, path, example, "pt2", **options)
 
 
 def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | None = None) -> dict[str, Any]:
@@ -217,7 +227,12 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
     inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
     if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
         inputs = [torch.cat([x, x], dim=1) if free else x for x, free in zip(inputs, subject.sequences, strict=True)]
-    network = folded(onnx_file.custom_operators() if format == "onnx" else torchscript_file.scripted_kernels())
+    kernels: dict[str, Callable[[], Kernels]] = {
+        "onnx": onnx_file.custom_operators,
+        "torchscript": torchscript_file.scripted_kernels,
+        "pt2": pt2_file.scanning_kernels,
+    }
+    network = folded(kernels[format]())
     blame = Blame(network.network)
     try:
         if format == "onnx":
@@ -226,6 +241,12 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
                     network, inputs, subject.names, subject.sequences, plan.outputs, plan.noise is not None, plan.states
                 )
             return lambda card, path: onnx_file.write(model, card, path)
+        if format == "pt2":
+            with blame:
+                program = pt2_file.build(
+                    network, inputs, subject.names, subject.sequences, plan.noise is not None, plan.states
+                )
+            return lambda card, path: pt2_file.write(program, card, path)
         with blame:
             module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
         return lambda card, path: torchscript_file.write(module, card, path)

@@ -1,7 +1,7 @@
 """Read an artifact's card and check that nothing changed since it was written; put card and digest into a file.
 
 An ONNX file is a protobuf message: the card is one of its metadata entries, and the digest covers every field but its
-own entry. A TorchScript file is a zip archive.
+own entry. A TorchScript file and a program of torch.export are zip archives.
 """
 
 import contextlib
@@ -24,7 +24,8 @@ _METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1,
 _GRAPH, _INITIALIZER, _TENSOR_NAME, _TENSOR_RAW_DATA = 7, 5, 8, 9
 _ZIP_MAGIC = b"PK\x03\x04"
 DIGEST_LENGTH = 64
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt"}
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+_PT2_MARK = "/archive_format"  # an entry of every archive that torch.export writes, and of no other
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Artifact:
 
     path: Path
     format: str
-    """"onnx" or "torchscript"."""
+    """"onnx", "torchscript", or "pt2" for a program of torch.export."""
     card: Card
     content: bytes
 
@@ -48,7 +49,7 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     if not content:
         raise ArtifactError(f"{path} is empty. Export it again.")
     zipped = content.startswith(_ZIP_MAGIC)
-    entries, digest = _read_zip(path, content) if zipped else _read_onnx(path, content)
+    format, entries, digest = _read_zip(path, content) if zipped else ("onnx", *_read_onnx(path, content))
     if CARD_KEY not in entries or DIGEST_KEY not in entries:
         raise ArtifactError(
             f"{path} is not a murho artifact: it carries no card. Expected a file written by murho.export."
@@ -56,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     card = Card.from_json(entries[CARD_KEY])
     if digest != entries[DIGEST_KEY]:
         raise ArtifactError(f"{path} was changed or damaged after its export: its checksum differs. Export it again.")
-    return Artifact(path, "torchscript" if zipped else "onnx", card, content)
+    return Artifact(path, format, card, content)
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
@@ -92,7 +93,7 @@ def sealed_onnx(content: bytes, card: Card) -> bytes:
 
 
 def sealed_zip(content: bytes) -> bytes:
-    """A TorchScript file, which has its card, without torch's notes of sources and paths, and with the digest."""
+    """An archive of torch's, which has its card, without torch's notes of sources and paths, and with the digest."""
     sealed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(sealed, "w") as target:
         for name in source.namelist():
@@ -136,7 +137,7 @@ def _read_onnx(path: Path, content: bytes) -> tuple[dict[str, str], str]:
         return _scan_onnx(content)
     except (ValueError, IndexError):
         raise ArtifactError(
-            f"{path} is not a murho artifact, or is cut short: it reads neither as ONNX nor as TorchScript."
+            f"{path} is not a murho artifact, or is cut short: it reads neither as ONNX nor as a file of torch."
         ) from None
 
 
@@ -154,13 +155,17 @@ def _scan_onnx(content: bytes) -> tuple[dict[str, str], str]:
     return entries, total.hexdigest()
 
 
-def _read_zip(path: Path, content: bytes) -> tuple[dict[str, str], str]:
+def _read_zip(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
+    """The format of an archive, its entries, and the digest over the rest."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = {DIGEST_KEY: archive.comment.decode()} if archive.comment else {}
+            format = "torchscript"
             for name in archive.namelist():
+                if name.endswith(_PT2_MARK):
+                    format = "pt2"
                 if name.endswith(f"/extra/{CARD_KEY}.json"):
                     entries[CARD_KEY] = archive.read(name).decode()
-            return entries, zip_digest(content)
+            return format, entries, zip_digest(content)
     except Exception as error:  # zipfile raises nearly anything for a damaged archive
         raise ArtifactError(f"{path} is damaged or cut short: {error}. Export it again.") from None

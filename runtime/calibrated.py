@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from . import torchscript
+from . import pt2, torchscript
 from .artifact import Artifact, sealed_onnx, with_onnx_tensors
 from .conformal import tables
 from .contract import Calibration
 
 LEVELS, FACTORS = "calibration_levels", "calibration_factors"
-"""Names of the tensors that hold the factors, in both formats."""
+"""Names of the tensors that hold the factors, in every format."""
 
 
 def with_calibration(artifact: Artifact, calibration: Calibration) -> Artifact:
-    """The artifact with other factors, card and digest. TorchScript needs torch for it."""
+    """The artifact with other factors, card and digest. The formats of torch need torch for it."""
     card = replace(artifact.card, calibration=calibration)
     tensors = dict(zip((LEVELS, FACTORS), tables(calibration), strict=True))
     if artifact.format == "onnx":
@@ -20,8 +20,15 @@ def with_calibration(artifact: Artifact, calibration: Calibration) -> Artifact:
     else:
         import torch
 
-        module = torchscript.loaded(artifact.content, "cpu")
-        for name, values in tensors.items():
-            getattr(module, name).copy_(torch.from_numpy(values))
-        content = torchscript.saved(module, card)
+        values = {name: torch.from_numpy(array) for name, array in tensors.items()}
+        if artifact.format == "torchscript":
+            module = torchscript.loaded(artifact.content, "cpu")
+            for name, tensor in values.items():
+                getattr(module, name).copy_(tensor)
+            content = torchscript.saved(module, card)
+        else:
+            program = pt2.loaded(artifact.content)
+            for name, tensor in values.items():
+                program.state_dict[name].copy_(tensor)
+            content = pt2.saved(program, card)
     return replace(artifact, card=card, content=content)

@@ -1,10 +1,11 @@
-"""The two engines behind `Model`: ONNX Runtime, and TorchScript on CPU or CUDA.
+"""The engines behind `Model`: ONNX Runtime, TorchScript on CPU or CUDA, and programs of torch.export.
 
 An engine evaluates one chunk of draws. The statistics over all draws are taken outside, so that they do not depend on
 how the draws were split.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import torchscript
+from . import pt2, torchscript
 from .artifact import Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
@@ -22,9 +23,14 @@ from .split import split
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
 
+GPU_ROOM = 2**30
+"""Bytes that a chunk of draws may take on a GPU, which wants few large calls and has no use for the cache's size."""
+
 
 class Engine(Protocol):
     name: str
+    room: int | None
+    """Bytes that a chunk of draws may take; None for what fits a core's cache."""
 
     def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
@@ -45,27 +51,30 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
     """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
+    if artifact.format == "onnx":
+        return OnnxEngine(artifact, device, keep)
     if device != "cpu":
         raise InputError(
-            f"device={device!r} needs a TorchScript artifact; {artifact.path} is ONNX. "
+            f"device={device!r} needs a TorchScript or ONNX artifact; {artifact.path} is {ProgramEngine.kind}. "
             'Export with to_torchscript, or use device="cpu".'
         )
-    return OnnxEngine(artifact, keep)
+    return ProgramEngine(artifact)
 
 
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, keep: int) -> None:
+    def __init__(self, artifact: Artifact, device: str, keep: int) -> None:
         import onnxruntime
 
+        providers = _providers(device, onnxruntime.get_available_providers())
+        self.room = None if device == "cpu" else GPU_ROOM
         options = onnxruntime.SessionOptions()
         # Threads inside the ops hardly help at small batches; whole chunks of draws run on threads instead.
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         halves = split(artifact.content)
-        providers = ["CPUExecutionProvider"]
         try:
             self._network = onnxruntime.InferenceSession(halves.network, options, providers=providers)
             if halves.drawn:
@@ -84,7 +93,7 @@ class OnnxEngine:
         self._kept = Kept(keep)
 
     def pool(self, threads: int) -> Executor | None:
-        return ThreadPoolExecutor(threads, "murho")
+        return ThreadPoolExecutor(threads, "murho") if self.room is None else None
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
         return tuple(self._run(self._fetches, inputs, draws, seed, observed, None))
@@ -128,15 +137,19 @@ class OnnxEngine:
         return arrays
 
 
-class TorchScriptEngine:
-    name = "torchscript"
+class _TorchEngine:
+    """What the engines of torch share: how they pass arrays, and the threads to do so on."""
+
+    name: str
+    kind: str
+    """Of artifact, as a message calls it."""
 
     def __init__(self, artifact: Artifact, device: str) -> None:
         try:
             import torch
         except ImportError:
             raise MissingExtra(
-                f'{artifact.path} is a TorchScript artifact and needs torch: pip install "murho[torchscript]"'
+                f'{artifact.path} is {self.kind} and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
         self._noisy = artifact.card.noise is not None
@@ -151,10 +164,15 @@ class TorchScriptEngine:
                 f"device={device!r} needs an NVIDIA GPU and a CUDA build of torch; torch {torch.__version__} sees "
                 'none. Use device="cpu".'
             )
+        self.room = None if self._device.type == "cpu" else GPU_ROOM
         try:
-            self._module = torchscript.loaded(artifact.content, self._device)
+            self._samples = self._opened(artifact)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
             raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
+        raise NotImplementedError
 
     def pool(self, threads: int) -> Executor | None:
         """Threads on which torch computes with one thread each: its own threads would fight over the cores.
@@ -185,7 +203,7 @@ class TorchScriptEngine:
         states = states or first_states(self._states, len(draws), len(inputs[0]))
         noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
         with torch.inference_mode():
-            result = self._module.samples(
+            result = self._samples(
                 *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
                 torch.tensor(seed, dtype=torch.int64, device=self._device),
                 *noise,
@@ -193,6 +211,42 @@ class TorchScriptEngine:
             )
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
         return results[: self._count], results[self._count :]
+
+
+class TorchScriptEngine(_TorchEngine):
+    name = "torchscript"
+    kind = "a TorchScript artifact"
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        samples: Callable[..., Any] = torchscript.loaded(artifact.content, self._device).samples
+        return samples
+
+
+class ProgramEngine(_TorchEngine):
+    name = "torch.export"
+    kind = "a program of torch.export"
+
+    def __init__(self, artifact: Artifact) -> None:
+        super().__init__(artifact, "cpu")
+
+    def _opened(self, artifact: Artifact) -> Callable[..., Any]:
+        return pt2.sampler(pt2.loaded(artifact.content), artifact.card)
+
+
+def _providers(device: str, available: Sequence[str]) -> list[Any]:
+    """ONNX Runtime's execution providers for a device, the preferred one first."""
+    if device == "cpu":
+        return ["CPUExecutionProvider"]
+    number = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if not number:
+        raise InputError(f'device must be "cpu", "cuda" or "cuda:N", not {device!r}.')
+    if "CUDAExecutionProvider" not in available:
+        raise InputError(
+            f"device={device!r} needs a CUDA build of ONNX Runtime; this one has {', '.join(available)}. Install "
+            'onnxruntime-gpu in place of onnxruntime, export with to_torchscript, or use device="cpu".'
+        )
+    # TF32 keeps 10 bits of a product's factors: too few for the parity that is promised.
+    return [("CUDAExecutionProvider", {"device_id": number[1] or "0", "use_tf32": "0"}), "CPUExecutionProvider"]
 
 
 def first_states(states: Sequence[Array], draws: int, rows: int) -> Inputs:

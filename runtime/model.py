@@ -1,10 +1,11 @@
 """Load an artifact and predict with it: the door that users come in by."""
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -57,15 +58,15 @@ def load(
     keep_mb: int = KEEP_MB,
     measure: bool = True,
 ) -> "Model":
-    """Open an artifact (`.onnx`, or `.pt` for TorchScript).
+    """Open an artifact (`.onnx`, `.pt` for TorchScript, or `.pt2` for a program of torch.export).
 
-    `device` is "cpu", or for TorchScript also "cuda" or "cuda:N". `threads` is how many chunks of draws run at once;
-    by default as many as the process has cores. What an ONNX artifact drew is kept where the same draws and seed come
-    again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape spends some milliseconds on
-    the best size of its chunks. None of these changes an answer, only the time.
+    `device` is "cpu", "cuda" or "cuda:N"; an ONNX artifact needs onnxruntime-gpu for the latter. `threads` is how many
+    chunks of draws run at once; by default as many as the process has cores. What an ONNX artifact drew is kept where
+    the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape
+    spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
 
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
-    there, MissingExtra where TorchScript lacks torch.
+    there, MissingExtra where a format of torch lacks torch.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
@@ -81,7 +82,7 @@ class Model:
     card: Card
     """What the artifact says of itself."""
     engine: str
-    """What evaluates it: "onnxruntime" or "torchscript"."""
+    """What evaluates it: "onnxruntime", "torchscript" or "torch.export"."""
 
     def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card
@@ -91,7 +92,7 @@ class Model:
         self._engine = engine
         self._threads = threads
         self._pace = Pace()
-        self._chunks = planner.Chunks(artifact.card, threads, measure)
+        self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
         self._lock = Lock()
@@ -335,7 +336,8 @@ class Model:
 
     def _identity(self) -> str:
         """What a state belongs to: the posterior, and the calibration that its scores are taken against."""
-        return hashlib.sha256(f"{self.card.posterior_sha256} {self.card.calibration}".encode()).hexdigest()
+        calibration = json.dumps(self.card.calibration and asdict(self.card.calibration))  # as the file has it
+        return hashlib.sha256(f"{self.card.posterior_sha256} {calibration}".encode()).hexdigest()
 
     def _fresh(self) -> OnlineState:
         check_can_be_calibrated(self.card)

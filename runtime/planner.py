@@ -64,9 +64,13 @@ def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
     return total
 
 
-def chunk_size(draws: int, draw_bytes: int, threads: int) -> int:
-    """Draws per chunk: what fits the cache, and no more than lets every thread have a chunk."""
-    fitting = max(VECTOR, min(MAX_CHUNK, cache_bytes() // max(1, draw_bytes)))
+def chunk_size(draws: int, draw_bytes: int, threads: int, room: int | None = None) -> int:
+    """Draws per chunk: what fits the room, by default a core's cache, and no more than lets every thread have a chunk.
+
+    The limit of `MAX_CHUNK` is the cache's too.
+    """
+    fitting = min(MAX_CHUNK, cache_bytes() // max(1, draw_bytes)) if room is None else room // max(1, draw_bytes)
+    fitting = max(VECTOR, fitting)
     chunks = ceil(draws / threads / fitting) * threads
     return ceil(draws / chunks / VECTOR) * VECTOR
 
@@ -78,15 +82,15 @@ class Chunks:
     changes the time of later calls, never an answer.
     """
 
-    def __init__(self, card: Card, threads: int, measured: bool) -> None:
-        self._card, self._threads, self._measured = card, threads, measured
+    def __init__(self, card: Card, threads: int, measured: bool, room: int | None = None) -> None:
+        self._card, self._threads, self._measured, self._room = card, threads, measured and room is None, room
         self._calls: dict[tuple[int, int, int], int] = {}
         self._chosen: dict[tuple[int, int, int], int] = {}
         self._lock = Lock()
 
     def guess(self, batch: int, steps: int, draws: int) -> int:
         """Draws per chunk, from the card alone."""
-        return chunk_size(draws, bytes_per_draw(self._card, batch, steps), self._threads)
+        return chunk_size(draws, bytes_per_draw(self._card, batch, steps), self._threads, self._room)
 
     def size(self, batch: int, steps: int, draws: int, evaluate: Callable[[int], object]) -> int:
         """Draws per chunk for a call; `evaluate` computes a chunk of so many draws, of any seed."""

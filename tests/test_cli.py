@@ -28,7 +28,7 @@ from murho.export import to_onnx
 from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
-COMMANDS = ("demo", "train", "export", "calibrate", "evaluate", "predict", "verify", "info", "bench")
+COMMANDS = ("demo", "train", "export", "minimal", "calibrate", "evaluate", "predict", "verify", "info", "bench")
 LEVELS = (0.6, 0.8, 0.95)
 FORECASTS = (
     "murho, next row",
@@ -800,7 +800,7 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "predict: device": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--device", "cuda"),
-        "device='cuda' needs a TorchScript artifact",
+        "device='cuda' needs a CUDA build of ONNX Runtime",
     ),
     "predict: out in no folder": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "nowhere/a.csv"),
@@ -835,8 +835,8 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
     "export: missing checkpoint": (("export", "nowhere.pt", "new.onnx"), r"no checkpoint 'nowhere\.pt'"),
     "export: foreign checkpoint": (("export", "prices.csv", "new.onnx"), "is not a checkpoint"),
     "export: an artifact": (("export", "demo/model.pt", "new.onnx"), "is not a checkpoint"),
-    "export: suffix": (("export", "demo/checkpoint.pt", "new.txt"), r"\.onnx or \.pt, not \.txt"),
-    "export: no suffix": (("export", "demo/checkpoint.pt", "new"), r"\.onnx or \.pt, not nothing"),
+    "export: suffix": (("export", "demo/checkpoint.pt", "new.txt"), r"\.onnx or \.pt or \.pt2, not \.txt"),
+    "export: no suffix": (("export", "demo/checkpoint.pt", "new"), r"\.onnx or \.pt or \.pt2, not nothing"),
     "export: second suffix": (("export", "demo/checkpoint.pt", "new.onnx", "new.txt"), r"not \.txt"),
     "export: no folder": (("export", "demo/checkpoint.pt", "nowhere/new.pt"), "folder nowhere does not exist"),
     "verify: missing checkpoint": (("verify", "demo/model.onnx", "nowhere.pt"), r"no checkpoint 'nowhere\.pt'"),

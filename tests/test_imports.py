@@ -11,6 +11,7 @@ import murho
 
 HEAVY = (
     "torch", "pandas", "onnx", "onnxscript", "blitz", "matplotlib", "typer", "rich", "scipy", "scoringrules", "sklearn",
+    "mlflow", "fastapi", "pydantic",
 )  # fmt: skip
 
 CODE = """
@@ -38,7 +39,12 @@ def test_predicting_imports_nothing_heavy(exported) -> None:
 
 @pytest.mark.parametrize(
     ("culprit", "found"),
-    [("import pandas", "pandas"), ("answer.to_frame()", "pandas"), ("import scipy.stats", "scipy")],
+    [
+        ("import pandas", "pandas"),
+        ("answer.to_frame()", "pandas"),
+        ("import scipy.stats", "scipy"),
+        ("import murho.runtime.mlflow", "mlflow"),
+    ],
 )
 def test_the_check_can_fail(exported, culprit: str, found: str) -> None:
     assert found in imported(exported("demo").onnx, culprit)

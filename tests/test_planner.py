@@ -85,6 +85,13 @@ def test_measuring_can_be_switched_off(card) -> None:
     assert [chunks.size(1, 21, 1000, pytest.fail) for _ in range(3)] == [512, 512, 512]
 
 
+def test_a_gpu_takes_few_large_chunks_that_fit_its_room(card) -> None:
+    chunks = Chunks(card, threads=1, measured=True, room=2**30)
+    assert [chunks.size(1, 21, 1000, pytest.fail) for _ in range(3)] == [1008] * 3
+    size = chunks.size(1, 21, 10_000_000, pytest.fail)
+    assert 2**29 < size * planner.bytes_per_draw(card, 1, 21) <= 2**30
+
+
 def test_no_thread_is_left_without_a_chunk(card) -> None:
     tried: list[int] = []
     chunks = Chunks(card, threads=4, measured=True)

@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pandas as pd
 import pytest
 import torch
 
 import murho
 from murho.export.proof import TOLERANCE
+from murho.runtime import engines
 from murho.runtime.artifact import read
 from murho.runtime.intervals import summarise
 
@@ -381,21 +383,37 @@ def test_bad_devices_and_threads(exported, monkeypatch) -> None:
     for threads in (0, -1):
         with pytest.raises(murho.InputError, match=f"threads must be a whole number of at least 1, not {threads}"):
             murho.load(case.onnx, threads=threads)
-    with pytest.raises(murho.InputError, match=r"device='cuda' needs a TorchScript artifact; .*demo\.onnx is ONNX"):
+    for path in (case.onnx, case.torchscript):
+        with pytest.raises(murho.InputError, match=r'device must be "cpu", "cuda" or "cuda:N", not \'gpu\''):
+            murho.load(path, device="gpu")
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(murho.InputError, match=r"device='cuda' needs a CUDA build of ONNX Runtime; this one has CPUE"):
         murho.load(case.onnx, device="cuda")
-    with pytest.raises(murho.InputError, match=r'device must be "cpu", "cuda" or "cuda:N", not \'gpu\''):
-        murho.load(case.torchscript, device="gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(murho.InputError, match=r"device='cuda' needs an NVIDIA GPU and a CUDA build of torch"):
         murho.load(case.torchscript, device="cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_taken_by_its_number() -> None:
+    (cuda, options), cpu = engines._providers("cuda:1", onnxruntime.get_all_providers())
+    assert (cuda, options["device_id"], cpu) == ("CUDAExecutionProvider", "1", "CPUExecutionProvider")
+
+
+GPU = {
+    "onnx": "CUDAExecutionProvider" in onnxruntime.get_available_providers(),
+    "torchscript": torch.cuda.is_available(),
+}
+
+
 @pytest.mark.parametrize("name", ["demo", "zoo", "mlp"])
-def test_cuda_agrees_with_the_cpu(exported, name: str) -> None:
+@pytest.mark.parametrize("format", GPU)
+def test_cuda_agrees_with_the_cpu(exported, name: str, format: str) -> None:
+    if not GPU[format]:
+        pytest.skip("needs a GPU and a CUDA build")
     case = exported(name)
-    got = murho.load(case.torchscript, device="cuda").samples(case.example, 500, SEED)
-    want = murho.load(case.torchscript).samples(case.example, 500, SEED)
+    path = getattr(case, format)
+    got = murho.load(path, device="cuda").samples(case.example, 500, SEED)
+    want = murho.load(path).samples(case.example, 500, SEED)
     error = np.abs(case.in_network_units(got) - case.in_network_units(want)).max()
     assert error < 2 * TOLERANCE * np.abs(case.in_network_units(want)).max() + 1e-6
 

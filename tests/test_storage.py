@@ -339,7 +339,7 @@ def test_a_wrong_expansion_fails_the_proof(path: Path, format: str, monkeypatch:
     torch.manual_seed(0)
     network = nn.Sequential(BayesianLinear(3, 64, **RHO), nn.Tanh(), nn.Linear(64, 1))
     nn.init.uniform_(network[0].weight_sampler.rho, -5.0, -1.0)
-    module = "onnx_file.keep_coded" if format == "onnx" else "layers.CodedPosterior"
+    module = "onnx_file.keep_coded" if format == "onnx" else "torchscript_file.CodedPosterior"
     target = f"murho.export.{module}"
     if format == "onnx":
         from murho.export.onnx_coded import keep_coded

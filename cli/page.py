@@ -1,0 +1,162 @@
+"""`murho page`: a folder with a page that forecasts a series in any browser, to be sent around or put on any server."""
+
+import base64
+import gzip
+import json
+import re
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..runtime.artifact import Artifact, read
+from ..runtime.errors import InputError
+from ..runtime.inputs import described
+from ..train import Series, read_series
+from .page_packages import Packages, packages
+from .tables import console
+
+OURS = '<meta name="generator" content="murho page" />'
+"""Tells a page that may be replaced from a folder of someone's own files."""
+RUNTIME = "murho.js"
+"""The module of `runtime/js` that the page's worker imports."""
+_IMPORTS = re.compile(r'^(?:import|export|\}).* from "\./([\w.]+)";', re.MULTILINE)
+
+
+def page(artifact: Path, data: Path, target: str, date: str | None, out: Path, folder: Path | None) -> None:
+    opened = read(artifact)
+    features = _features(opened, target)
+    series = read_series(data, target, features, date)
+    window = _window(opened)
+    if len(series.values) < window:
+        raise InputError(f"The network reads windows of {window} rows, but {data} has {len(series.values)}.")
+    _check_free(out)
+    with console.status("Asking for the page's packages …"):
+        found = packages(folder)
+    files = _files(opened, series, data.name, found)
+    _write(out, files)
+    for repair in series.repairs:
+        console.print(f"Repaired: {repair}")
+    size = sum(len(content) for content in files.values()) / 1e6
+    console.print(
+        f"{out}: {size:.1f} MB in {len(files)} files. Open {out / 'index.html'}, or put the folder on a server."
+    )
+
+
+def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
+    """The columns that the network reads beside the target. Raises InputError for what a page cannot show."""
+    card = artifact.card
+    if artifact.format != "onnx":
+        raise InputError(f"A page runs ONNX artifacts; {artifact.path} is {artifact.format}. Export it as .onnx too.")
+    shape = card.input.shape
+    if len(card.inputs) != 1 or len(shape) != 3 or len(card.output.shape) != 2 or card.task == "classification":
+        raise InputError(
+            "A page shows forecasts of a series, by a network that reads [batch, time, feature] and answers "
+            f"[batch, step]. {artifact.path} reads [{described(card.input)}], answers [{described(card.output)}], its "
+            f"task is {card.task}."
+        )
+    if shape[2] == 1:
+        return ()
+    names = card.input.names
+    if len(names) != shape[2] or names[0] != target:
+        known = f"{names[0]!r}, with {', '.join(names[1:])}" if names else "without names: export it with input_names"
+        raise InputError(f"{artifact.path} reads {shape[2]} columns, the target {known}; --target is {target!r}.")
+    return names[1:]
+
+
+def _window(artifact: Artifact) -> int:
+    """Rows that the network reads."""
+    window: int | None = artifact.card.training.get("window") or artifact.card.input.shape[1]
+    if window is None:
+        raise InputError(
+            f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": n}}.'
+        )
+    return window
+
+
+def _files(artifact: Artifact, series: Series, name: str, found: Packages) -> dict[str, bytes]:
+    """Every file of the page by its name."""
+    ours = resources.files(__package__) / "page_files"
+    files = {file.name: file.read_bytes() for file in ours.iterdir() if file.name != "worker.js"}
+    engine = {
+        "worker": (ours / "worker.js").read_text(encoding="utf-8"),
+        "runtime": _packed(found.runtime),
+        "wasm": _packed(found.wasm),
+        "modules": _modules(RUNTIME),
+    }
+    shown = {
+        "artifact": {"name": artifact.path.name, "packed": _packed(artifact.content)},
+        "series": {
+            "name": name,
+            "target": series.target,
+            "columns": series.columns,
+            "rows": [[float(str(value)) for value in row] for row in series.values],
+            "dates": _dates(series),
+        },
+    }
+    return files | {
+        "engine.js": _script("murhoEngine", engine),
+        "data.js": _script("murhoData", shown),
+        "uPlot.iife.min.js": found.chart,
+        "uPlot.min.css": found.chart_style,
+        "licences.txt": found.licences.encode(),
+    }
+
+
+def _packed(content: bytes) -> str:
+    """In base64, gzipped: a script that a page opened from a disk may load, and a third of the size."""
+    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+
+
+def _script(name: str, value: Any) -> bytes:
+    return f"const {name} = {json.dumps(value, ensure_ascii=False, separators=(',', ':'), allow_nan=False)};\n".encode()
+
+
+def _modules(entry: str) -> list[tuple[str, str]]:
+    """The runtime's JavaScript modules that `entry` needs, each after those that it imports, as (file, source)."""
+    folder = resources.files("murho.runtime") / "js"
+    found: dict[str, str] = {}
+
+    def add(file: str) -> None:
+        source = (folder / file).read_text(encoding="utf-8")
+        for needed in _IMPORTS.findall(source):
+            if needed not in found:
+                add(needed)
+        found[file] = source
+
+    add(entry)
+    return list(found.items())
+
+
+def _dates(series: Series) -> list[str] | None:
+    if series.dates.dtype.kind != "M":
+        return None
+    return [f"{text}Z" for text in np.datetime_as_string(series.dates, unit="ms")]
+
+
+def _check_free(out: Path) -> None:
+    index = out / "index.html"
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        ours = index.is_file() and OURS in index.read_text(encoding="utf-8", errors="replace")
+        if not ours:
+            raise InputError(f"{out} exists and is no page of murho's. Choose another folder with --out.")
+
+
+def _write(out: Path, files: dict[str, bytes]) -> None:
+    """The whole folder or nothing. An earlier page is replaced."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
+            fresh, old = Path(work, "page"), Path(work, "old")
+            fresh.mkdir()
+            for name, content in files.items():
+                (fresh / name).write_bytes(content)
+            if out.exists():
+                out.rename(old)
+            fresh.rename(out)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {out}: {error.strerror or error}. Choose a writable place with --out."
+        ) from None

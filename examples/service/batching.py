@@ -1,0 +1,135 @@
+"""Micro-batching: requests that ask the same of different rows share one call of the model.
+
+A row's answer does not depend on the rows beside it, so nobody can tell: the answers only come sooner under load.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Inputs = tuple[NDArray[Any], ...]
+
+
+class BusyError(Exception):
+    """More rows are waiting than the service promises to answer in good time."""
+
+
+@dataclass
+class Request:
+    inputs: Inputs
+    """One array [rows, …] for each input of the network."""
+    answer: asyncio.Future[tuple[Any, slice]]
+
+    @property
+    def rows(self) -> int:
+        return len(self.inputs[0])
+
+
+@dataclass
+class Group:
+    """Requests that may share a call, oldest first."""
+
+    requests: deque[Request] = field(default_factory=deque)
+    full: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, most_rows: int) -> list[Request]:
+        """The oldest requests, of so many rows in all; a larger one alone."""
+        batch: list[Request] = []
+        rows = 0
+        while self.requests and (not batch or rows + self.requests[0].rows <= most_rows):
+            batch.append(self.requests.popleft())
+            rows += batch[-1].rows
+        return batch
+
+
+class Batcher:
+    """Calls `model(key, inputs)` on a thread of its own, once for all requests that came with the same key.
+
+    The first request of a key waits `window` seconds for others, unless `batch_rows` rows are there before. One call
+    runs at a time; while it runs, the next batch grows. At most `waiting_rows` rows wait or are computed at once.
+    `called(rows, requests)` hears of every call.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Any, Inputs], Any],
+        window: float,
+        batch_rows: int,
+        waiting_rows: int,
+        called: Callable[[int, int], None] = lambda rows, requests: None,
+    ) -> None:
+        self._model, self._window = model, window
+        self._batch_rows, self._waiting_rows = batch_rows, waiting_rows
+        self._called = called
+        self._groups: dict[Hashable, Group] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks only weakly
+        self._free = asyncio.Semaphore(1)
+        self._thread = ThreadPoolExecutor(1, "batch")
+        self.waiting = 0
+        """Rows that wait or are computed."""
+
+    async def ask(self, key: Hashable, inputs: Inputs) -> tuple[Any, slice]:
+        """The model's answer to the batch that these rows went into, and their place in it.
+
+        Requests of one key must have inputs of equal shape [rows, …] but for the rows. Raises BusyError where too many
+        rows are waiting, and what the model raises.
+        """
+        request = Request(inputs, asyncio.get_running_loop().create_future())
+        if self.waiting + request.rows > self._waiting_rows:
+            raise BusyError(
+                f"{self.waiting} rows are waiting for their answers, and at most {self._waiting_rows} may. "
+                "Ask again in a moment."
+            )
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = Group()
+            task = asyncio.create_task(self._serve(key, group))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        group.requests.append(request)
+        if not group.full.is_set() and sum(waiting.rows for waiting in group.requests) >= self._batch_rows:
+            group.full.set()
+        self.waiting += request.rows
+        try:
+            return await request.answer
+        finally:
+            self.waiting -= request.rows
+
+    def close(self) -> None:
+        """Wait for the running call."""
+        self._thread.shutdown()
+
+    async def _serve(self, key: Hashable, group: Group) -> None:
+        """Answer a group batch by batch, until nobody is left in it."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(group.full.wait(), self._window)
+        while group.requests:
+            async with self._free:  # taken late: who comes while another call runs still gets into this one
+                await self._answer(key, group.take(self._batch_rows))
+        del self._groups[key]
+
+    async def _answer(self, key: Hashable, batch: list[Request]) -> None:
+        batch = [request for request in batch if not request.answer.done()]  # those whose requester has not gone
+        if not batch:
+            return
+        try:
+            inputs = tuple(np.concatenate(parts) for parts in zip(*(r.inputs for r in batch), strict=True))
+            self._called(len(inputs[0]), len(batch))
+            answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, key, inputs)
+        except Exception as error:
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+            return
+        start = 0
+        for request in batch:
+            if not request.answer.done():
+                request.answer.set_result((answer, slice(start, start + request.rows)))
+            start += request.rows

@@ -93,6 +93,7 @@ def test_python_hosts(format: str) -> None:
     imported = {line.rpartition("|")[2].strip() for line in run.stderr.splitlines()}
     assert ("onnxruntime" if format == "onnx" else "torch") in imported
     assert "murho" not in imported  # a foreign host has no code of ours
+    assert "[W:onnxruntime" not in run.stderr  # nor is it warned of the file
 
 
 @pytest.mark.parametrize("format", FORMATS)

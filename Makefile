@@ -10,7 +10,7 @@ demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-outp
 test: lint .venv/js.stamp ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-test-hosts: .venv/page.stamp ## the page in Chromium, which is installed where that is possible
+test-hosts: .venv/hosts.stamp ## Chromium and C++, which are installed where that is possible
 	$(BIN)/python -m pytest -m hosts
 
 lint: .venv/dev.stamp
@@ -40,8 +40,9 @@ clean:
 	command -v npm >/dev/null || { echo "npm is missing: the tests of JavaScript will be skipped"; exit 0; }; \
 	npm install --prefix runtime/js --ignore-scripts --loglevel=error && touch $@
 
-.venv/page.stamp: .venv/js.stamp
-	test -x "$${CHROMIUM:-/usr/bin/chromium}" || { apt-get update -qq && apt-get install -y -qq chromium; }
+.venv/hosts.stamp: .venv/js.stamp
+	test -x "$${CHROMIUM:-/usr/bin/chromium}" -a -e /usr/include/nlohmann/json.hpp || \
+	{ apt-get update -qq && apt-get install -y -qq chromium cmake g++ nlohmann-json3-dev; }
 	touch $@
 
 .venv/%.stamp: pyproject.toml constraints.txt

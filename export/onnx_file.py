@@ -7,7 +7,7 @@ The kernels enter the exporter as opaque custom operators, each of which it turn
 import functools
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ import torch
 from onnx import TensorProto
 from onnx.numpy_helper import to_array
 from onnxscript import values
+from onnxscript.function_libs.torch_lib.ops.core import aten_view
 from torch import Tensor, nn
+from torch._ops import OperatorBase
+from torch.export import ExportedProgram
 
 from ..runtime.artifact import sealed_onnx
 from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, Card
@@ -56,7 +59,7 @@ def build(
     carried = tuple(torch.zeros(5, len(inputs[0]), width) for width in states)
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     finals += [f"{NEXT}{k}" for k in range(len(states))]
-    with _quiet():
+    with _quiet(), _decomposed_if_needed():
         program = torch.onnx.export(
             network,
             (*example[:taken], *carried),
@@ -225,6 +228,8 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         sample_weights, linear, linear_local, convolution, embedding, lstm, gru, observation_noise, summary, stretch,
     )  # fmt: skip
     table = {getattr(torch.ops.murho, writer.__name__).default: writer for writer in writers}
+    # torch's own translation of reshape takes a size of 0 for ONNX's "as it was".
+    table[torch.ops.aten.reshape.default] = aten_view
     return {**table, torch.ops.murho.recurrent.default: translation}
 
 
@@ -292,6 +297,43 @@ def _name_axes(model: onnx.ModelProto, count: int, sequences: Sequence[bool]) ->
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_param in names:
                 dim.dim_param = names[dim.dim_param]
+
+
+@contextmanager
+def _decomposed_if_needed() -> Iterator[None]:
+    """Spare the exporter its second trace of a program, half of an export, where it would change nothing."""
+    run_decompositions = ExportedProgram.run_decompositions
+
+    def run_if_needed(program: ExportedProgram, decomp_table: Any = None, **options: Any) -> ExportedProgram:
+        if decomp_table is not None and _is_decomposed(program, decomp_table):
+            return program
+        decomposed: ExportedProgram = run_decompositions(program, decomp_table, **options)
+        return decomposed
+
+    ExportedProgram.run_decompositions = run_if_needed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ExportedProgram.run_decompositions = run_decompositions  # type: ignore[method-assign]
+
+
+def _is_decomposed(program: ExportedProgram, decomp_table: Container[Any]) -> bool:
+    """Whether a program has only operators that the second trace leaves as they are."""
+    calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
+    known = _elementary() | _translations().keys()
+    return not any(isinstance(op, OperatorBase) and (op not in known or op in decomp_table) for op in calls)
+
+
+@functools.cache
+def _elementary() -> frozenset[Any]:
+    """Operators that write to no tensor and stand for no others, or that the exporter translates as a whole."""
+    aten = torch.ops.aten
+    numbers = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.linear.default)
+    functions = (aten.relu.default, aten.tanh.default, aten.sigmoid.default, aten.gelu.default, aten.softmax.int)
+    shapes = (aten.expand.default, aten.unsqueeze.default, aten.transpose.int)
+    parts = (aten.select.int, aten.slice.Tensor, aten.split_with_sizes.default, aten.cat.default)
+    sizes = (aten.sym_size.int, aten.new_zeros.default, aten.zeros_like.default, aten._assert_scalar.default)
+    return frozenset((*numbers, *functions, *shapes, *parts, *sizes))
 
 
 @contextmanager

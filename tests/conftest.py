@@ -5,9 +5,9 @@ Fixtures hand out everything, since test modules cannot import each other.
 
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,7 @@ from studies import keep_exporters_registry
 from torch import nn
 
 import murho
-from murho.export import to_onnx, to_torchscript
+from murho.export import proof, to_onnx, to_torchscript
 from murho.export.montecarlo import Plan
 from murho.export.posterior import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
@@ -33,6 +33,7 @@ keep_exporters_registry()
 torch.set_num_threads(1)
 
 FORMATS = ("onnx", "torchscript")
+SHORT_LAW = 100  # draws
 RHO = {"posterior_rho_init": -2.0}  # σ = 0.13: wide enough to tell a wrong σ
 
 
@@ -186,6 +187,17 @@ class Exported:
         return (raw.astype(np.float64) - mean) / scale
 
 
+_whole_law = proof.law
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_law() -> Iterator[None]:
+    """A short test in law in the proof of every export but those of `exported`, where it takes half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "law", partial(_whole_law, draws=SHORT_LAW))
+        yield
+
+
 @pytest.fixture(scope="session")
 def dataset() -> Any:
     return prepare(builtin_series())
@@ -201,7 +213,7 @@ def trained(dataset: Any) -> nn.Module:
 
 @pytest.fixture(scope="session")
 def exported(dataset: Any, trained: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
-    """exported(name): the artifacts of a network of NETWORKS, or of "demo", the trained forecaster."""
+    """exported(name): the artifacts, proven in full, of a network of NETWORKS, or of "demo", the trained forecaster."""
     folder = tmp_path_factory.mktemp("artifacts")
 
     @cache
@@ -217,8 +229,9 @@ def exported(dataset: Any, trained: nn.Module, tmp_path_factory: pytest.TempPath
             network, scaling = build(), murho.Scaling()
             example = np.random.default_rng(2).standard_normal((11, *sizes), dtype=np.float32)
         paths = {"onnx": folder / f"{name}.onnx", "torchscript": folder / f"{name}.pt"}
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
             warnings.simplefilter("always")
+            patch.setattr(proof, "law", _whole_law)
             for format, write in (("onnx", to_onnx), ("torchscript", to_torchscript)):
                 write(network, paths[format], example, scaling=scaling, **about)
         return Exported(

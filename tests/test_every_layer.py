@@ -3,33 +3,20 @@
 import functools
 import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from cases import CASES
 from parity import TOLERANCE, blitz_samples, first_rows, largest_error
 
 import murho
-from murho.export import proof, to_onnx, to_torchscript
+from murho.export import to_onnx, to_torchscript
 
 EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript}
 SEED = 2**40 + 77  # not the proof's
 DRAWS = np.random.default_rng(5).integers(0, 2**32, 33)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick() -> Iterator[None]:
-    """A short test in law (the matrix has the long one), and one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "law", functools.partial(proof.law, draws=50))
-        yield
-    torch.set_num_threads(threads)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ from onnx.numpy_helper import to_array
 from torch import nn
 
 import murho
-from murho.export import functions, posterior, to_onnx, to_torchscript, torchscript_file, verify, writer
+from murho.export import functions, onnx_file, posterior, to_onnx, to_torchscript, torchscript_file, verify, writer
 
 EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript}
 
@@ -196,6 +196,45 @@ AWKWARD: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Forward(lambda net, x: net.b(net.a(x)[0])[1], a=BayesianGRU(2, 6), b=BayesianGRU(6, 4)), (4, 5, 2),
     ),
 }  # fmt: skip
+
+
+def written_to(net: Any, x: torch.Tensor) -> torch.Tensor:
+    y = torch.zeros_like(x)
+    y[:, :2] = net.layer(x)
+    return y.add_(1)
+
+
+# name: (network, whether torch's exporter must decompose it)
+SECOND_TRACE: dict[str, tuple[Callable[[], nn.Module], bool]] = {
+    "layers alone": (
+        lambda: nn.Sequential(linear(3, 4), nn.Tanh(), nn.Linear(4, 4), linear(4, 2)),
+        False,
+    ),
+    "a tensor written to": (lambda: Forward(written_to, layer=linear(3, 2)), True),
+    "an operator that ONNX has not": (lambda: nn.Sequential(linear(3, 2), nn.Softshrink(0.01)), True),
+}
+
+
+@pytest.mark.parametrize("name", SECOND_TRACE)
+def test_a_second_trace_only_where_it_changes_something(tmp_path: Path, monkeypatch, name: str) -> None:
+    build, needed = SECOND_TRACE[name]
+    torch.manual_seed(0)
+    network, decomposed = build(), onnx_file._is_decomposed
+    answers = []
+
+    def watched(*arguments: Any) -> bool:
+        answers.append(decomposed(*arguments))
+        return answers[-1]
+
+    monkeypatch.setattr(onnx_file, "_is_decomposed", watched)
+    assert to_onnx(network, tmp_path / "once.onnx", rows(4, 3)).verification["passed"]
+    assert answers == [not needed]
+    monkeypatch.setattr(onnx_file, "_is_decomposed", lambda *_: False)
+    to_onnx(network, tmp_path / "twice.onnx", rows(4, 3))
+    once, twice = (onnx.load(tmp_path / f"{times}.onnx").graph for times in ("once", "twice"))
+    assert [(node.op_type, node.attribute) for node in once.node] == [
+        (node.op_type, node.attribute) for node in twice.node
+    ]
 
 
 @pytest.mark.parametrize("name", AWKWARD)

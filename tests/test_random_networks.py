@@ -1,5 +1,3 @@
-import functools
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,20 +8,9 @@ from random_networks import SIZES, Linear, Parallel, Plain, Recurrent, Spec, bay
 from random_parity import MismatchError, check, why_refused
 
 from murho import ExportError
-from murho.export import proof
 
 # Of each form of input, others for each format: 42 networks. torch's ONNX exporter takes most of the time.
 EXAMPLES = {"onnx": 4, "torchscript": 3}
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A short test in law, and one thread: torch's threads wait for each other on networks this small."""
-    monkeypatch.setattr(proof, "law", functools.partial(proof.law, draws=200))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("format", EXAMPLES)

@@ -1,6 +1,5 @@
 """Artifacts of half the size: μ in float16 and log σ in 8 bits, coded and decoded here by numpy alone."""
 
-import functools
 import shutil
 import warnings
 import zipfile
@@ -55,9 +54,7 @@ NETWORKS = (
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A short test in law."""
-    monkeypatch.setattr(proof, "law", functools.partial(proof.law, draws=50))
+def _calm() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Layer ")
         yield
@@ -283,12 +280,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("both")
     network = Regressor(3, (32, 32), 2, posterior_rho_init=-3.0)
     paths = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(proof, "law", functools.partial(proof.law, draws=50))
-        for format, write in WRITE.items():
-            for storage in ("float32", "half"):
-                paths[format, storage] = folder / f"{storage}{SUFFIX[format]}"
-                write(network, paths[format, storage], rows(3), storage=storage)
+    for format, write in WRITE.items():
+        for storage in ("float32", "half"):
+            paths[format, storage] = folder / f"{storage}{SUFFIX[format]}"
+            write(network, paths[format, storage], rows(3), storage=storage)
     return network, paths
 
 

@@ -110,9 +110,17 @@ def run_host(host: Host, folder: Path, timed: Path | None) -> dict[str, Any]:
     except (IndexError, ValueError):
         last = run.stderr.strip().splitlines()[-1:] or ["nothing printed"]
         return {"passed": False, "problem": f"{last[0][:200]} (exit status {run.returncode})"}
-    if run.returncode or not report["cases"]:
-        report["passed"] = False
+    wanted = json.loads((folder / "conformance.json").read_text(encoding="utf-8"))
+    complete = [case["name"] for case in report["cases"]] == [case["name"] for case in wanted["cases"]]
+    right = complete and all(map(_right, report["cases"], wanted["cases"]))
+    report["passed"] = report["passed"] and right and run.returncode == 0
     return report
+
+
+def _right(case: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Whether every difference that a host reports is one that may be."""
+    largest = {name: case["largest"].get(name) for name in wanted["expected"]}
+    return all(value is not None and value <= wanted["expected"][name]["limit"] for name, value in largest.items())
 
 
 def tutorial(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
@@ -178,8 +186,9 @@ def _share(wanted: dict[str, Any], report: dict[str, Any], artifact: str) -> str
     for case in report["cases"]:
         expected = limits[case["name"]]
         if expected["artifact"] == artifact:
-            shares += [value / expected["expected"][name]["limit"] for name, value in case["largest"].items()]
-            failed = failed or not case["passed"]
+            for name, value in case["largest"].items():
+                shares.append(float("inf") if value is None else value / expected["expected"][name]["limit"])
+            failed = failed or not (case["passed"] and _right(case, expected))
     return f"**failed, {max(shares):.2g}**" if failed else f"{max(shares):.2g}"
 
 

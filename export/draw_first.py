@@ -20,7 +20,7 @@ def draw_first(graph: GraphProto) -> None:
     makers = {output: node for node in graph.node for output in node.output}
     first = _needed(drawn, makers, stop=set())
     rest = [node for node in graph.node if not _among(node, first)]
-    read = {name for node in rest for name in _reads(node)} - set(drawn)
+    read = {name for node in rest for name in reads(node)} - set(drawn)
     copies = [_copied(node) for node in _needed(sorted(read), makers, stop=set(drawn)) if _among(node, first)]
     again = {output.removesuffix(AGAIN): output for node in copies for output in node.output}
     for node in (*copies, *rest):
@@ -44,12 +44,12 @@ def _frontier(graph: GraphProto) -> list[str]:
     inputs = {value.name for value in graph.input}
     sources: dict[str, set[str]] = {name: {name} for name in inputs}
     for node in graph.node:
-        found = set().union(*(sources.get(name, set()) for name in _reads(node)))
+        found = set().union(*(sources.get(name, set()) for name in reads(node)))
         sources |= dict.fromkeys(node.output, found)
     alone = {name for name, found in sources.items() if "draws" in found <= {"draws", "seed"}} - inputs
     floats = {value.name for value in graph.value_info if value.type.tensor_type.elem_type == TensorProto.FLOAT}
     crossing = {
-        name for node in graph.node if not alone.issuperset(node.output) for name in _reads(node) if name in alone
+        name for node in graph.node if not alone.issuperset(node.output) for name in reads(node) if name in alone
     }
     reshaped = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Reshape"}
     drawn = {reshaped.get(name, name) for name in crossing & floats}
@@ -64,7 +64,7 @@ def _needed(names: Sequence[str], makers: dict[str, NodeProto], stop: set[str]) 
         node = makers.get(name)
         if node is None or name in stop or _among(node, found):
             return
-        for read in _reads(node):
+        for read in reads(node):
             visit(read)
         found.append(node)
 
@@ -75,7 +75,7 @@ def _needed(names: Sequence[str], makers: dict[str, NodeProto], stop: set[str]) 
 
 def _split_constants(graph: GraphProto, first: Sequence[NodeProto], rest: Sequence[NodeProto]) -> dict[str, str]:
     """Give the first nodes copies of the initializers that the rest reads too; new names by old."""
-    shared = {name for node in first for name in _reads(node)} & {name for node in rest for name in _reads(node)}
+    shared = {name for node in first for name in reads(node)} & {name for node in rest for name in reads(node)}
     copies = []
     for tensor in graph.initializer:
         if tensor.name in shared:
@@ -105,9 +105,9 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
-def _reads(node: NodeProto) -> list[str]:
+def reads(node: NodeProto) -> list[str]:
     """The names that a node reads, inside its bodies too."""
-    return [*node.input, *(name for body in _bodies(node) for inner in body.node for name in _reads(inner))]
+    return [*node.input, *(name for body in _bodies(node) for inner in body.node for name in reads(inner))]
 
 
 def _rename(node: NodeProto, names: dict[str, str]) -> None:

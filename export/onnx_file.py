@@ -26,7 +26,7 @@ from torch.export import ExportedProgram
 from ..runtime.artifact import sealed_onnx
 from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, Card
 from . import kernels
-from .draw_first import draw_first
+from .draw_first import draw_first, reads
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
 from .layers import Kernels, MonteCarloLayer
 from .onnx_coded import keep_coded
@@ -256,7 +256,11 @@ def _drop_traces(graph: onnx.GraphProto) -> None:
 
 
 def _keep_last_steps(graph: onnx.GraphProto) -> None:
-    """Where only the last step of a recurrent layer's sequence is read, call the function that returns no other."""
+    """Where only the last step of a recurrent layer's sequence is read, call the function that returns no other.
+
+    What only the removed nodes read goes too: ONNX Runtime warns of it in every host.
+    """
+    removed: set[str] = set()
     last = {t.name for t in graph.initializer if t.data_type == TensorProto.INT64 and (to_array(t) == -1).all()}
     for node in [node for node in graph.node if has_last_form(node.op_type)]:
         sequence, h_last = node.output[:2]
@@ -268,10 +272,14 @@ def _keep_last_steps(graph: onnx.GraphProto) -> None:
         for reader in readers:
             (step,) = reader.output
             graph.node.remove(reader)
+            removed.add(reader.input[1])
             for user in graph.node:
                 user.input[:] = [h_last if name == step else name for name in user.input]
         node.op_type += "Last"
         del node.output[0]
+    unread = removed - {name for node in graph.node for name in reads(node)}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
+        graph.initializer.remove(tensor)
 
 
 def _axis(node: onnx.NodeProto) -> int:

@@ -23,6 +23,10 @@ bench: .venv/dev.stamp ## docs/benchmark.md, with the README's figures of speed,
 	$(BIN)/python benchmarks/cold_start.py --write docs/benchmark.md
 	$(BIN)/python benchmarks/memory.py --write docs/benchmark.md
 	$(BIN)/python benchmarks/instructions.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/stream.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/session_options.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/service_load.py --write docs/benchmark.md
+	$(BIN)/python benchmarks/hosts.py --latency --all --write docs/embedding.md
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/honest_cost.py
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from studies import write_section
 
 import murho
 from murho.export import to_onnx
@@ -23,7 +24,9 @@ DRAWS, SEED, TOLERANCE = 256, 0, 1e-5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2000)
-    rows = parser.parse_args().rows
+    parser.add_argument("--write", type=Path, help="put what is printed into this page")
+    options = parser.parse_args()
+    rows = options.rows
     warnings.simplefilter("ignore", UserWarning)  # an untrained network is as fast as a trained one
     torch.manual_seed(0)
     data = prepare(builtin_series(), values="levels")
@@ -52,9 +55,14 @@ def main() -> None:
         model.predict(prices, DRAWS, seed=SEED)
         windows.append(time.perf_counter() - start)
     median, slow, long = np.median(times), np.quantile(times, 0.99), np.median(windows)
-    print(f"{DRAWS} draws, LSTM of 10 hidden units, {rows} rows, within {error:.1e} of the whole window")
-    print(f"a row: {1000 * median:.3f} ms ({1 / median:.0f} rows a second), 99 % within {1000 * slow:.3f} ms")
-    print(f"a window of {window} rows: {1000 * long:.2f} ms, {long / median:.1f} times as long")
+    lines = [
+        f"`python benchmarks/stream.py`: {DRAWS} draws, LSTM of 10 hidden units, {rows} rows, the answer within "
+        f"{error:.1e} of the whole window's.",
+        "",
+        f"- A row: {1000 * median:.3f} ms, {1 / median:.0f} rows a second; 99 % within {1000 * slow:.3f} ms.",
+        f"- A window of {window} rows, same draws: {1000 * long:.2f} ms, {long / median:.1f} times as long.",
+    ]
+    write_section(options.write, "Streams", "\n".join(lines), head="# Benchmark")
 
 
 if __name__ == "__main__":

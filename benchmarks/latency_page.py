@@ -13,7 +13,8 @@ from murho.cli.bench import LEVEL
 
 Row = dict[str, Any]
 
-OTHERS = ("Cold start", "Memory", "Instructions", "Streams", "ONNX Runtime's options", "A service under load")  # sections that other scripts write into the page
+# Sections that other scripts write into the page.
+OTHERS = ("Cold start", "Memory", "Instructions", "Streams", "ONNX Runtime's options", "A service under load")
 REFERENCE, LOOP, OURS = "murho ONNX", "BLiTZ loop", "murho"
 MOST_ERRORS = 7
 

@@ -1,6 +1,7 @@
 """How many rows a second a stream follows: the tutorial's LSTM, 256 draws, one sequence; the result is checked.
 
-Run: python benchmarks/stream.py [--write docs/benchmark.md]. Beside it the same answers from whole windows, which is what a plain artifact needs.
+Run: python benchmarks/stream.py [--write docs/benchmark.md]. Beside it the same answers from whole windows, which is
+what a plain artifact needs.
 """
 
 import argparse

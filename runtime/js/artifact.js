@@ -91,7 +91,7 @@ function scan(bytes, name) {
   } catch (error) {
     if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
     throw new ArtifactError(
-      `${name} is not a murho artifact, or is cut short: it reads neither as ONNX nor as TorchScript.`,
+      `${name} is not a murho artifact, or is cut short: it reads neither as ONNX nor as a file of torch.`,
     );
   }
   return { entries, covered: covered.subarray(0, length) };

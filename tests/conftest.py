@@ -1,8 +1,10 @@
-"""Networks and their artifacts, exported once a session, and BLiTZ's own answers for them.
+"""Networks and their artifacts, exported once a run, and BLiTZ's own answers for them.
 
 Fixtures hand out everything, since test modules cannot import each other.
 """
 
+import json
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
+from filelock import FileLock
 from studies import keep_exporters_registry
 from torch import nn
 
@@ -199,22 +202,46 @@ def _short_law() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, the same for all of its processes."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "of-the-run"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(mark: Path, make: Callable[[], str]) -> str:
+    """What `make` returned in the first process that asked for it; the others wait until it has written its files."""
+    with FileLock(mark.with_suffix(".lock")):
+        if not mark.exists():
+            mark.write_text(make(), encoding="utf-8")
+    return mark.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
 def dataset() -> Any:
     return prepare(builtin_series())
 
 
 @pytest.fixture(scope="session")
-def trained(dataset: Any) -> nn.Module:
+def trained(dataset: Any, run_folder: Path) -> nn.Module:
     torch.manual_seed(0)
     network = Forecaster()
-    fit(network, dataset, epochs=4, batch_size=256, samples=1, learning_rate=0.02, progress=False)
+    path = run_folder / "trained.state.pt"
+
+    def train() -> str:
+        fit(network, dataset, epochs=4, batch_size=256, samples=1, learning_rate=0.02, progress=False)
+        torch.save(network.state_dict(), path)
+        return ""
+
+    once(run_folder / "trained.done", train)
+    network.load_state_dict(torch.load(path, weights_only=True))
     return network
 
 
 @pytest.fixture(scope="session")
-def exported(dataset: Any, trained: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Exported]:
+def exported(dataset: Any, trained: nn.Module, run_folder: Path) -> Callable[[str], Exported]:
     """exported(name): the artifacts, proven in full, of a network of NETWORKS, or of "demo", the trained forecaster."""
-    folder = tmp_path_factory.mktemp("artifacts")
 
     @cache
     def make(name: str) -> Exported:
@@ -228,15 +255,18 @@ def exported(dataset: Any, trained: nn.Module, tmp_path_factory: pytest.TempPath
             build, sizes = NETWORKS[name]
             network, scaling = build(), murho.Scaling()
             example = np.random.default_rng(2).standard_normal((11, *sizes), dtype=np.float32)
-        paths = {"onnx": folder / f"{name}.onnx", "torchscript": folder / f"{name}.pt"}
-        with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
-            warnings.simplefilter("always")
-            patch.setattr(proof, "law", _whole_law)
-            for format, write in (("onnx", to_onnx), ("torchscript", to_torchscript)):
-                write(network, paths[format], example, scaling=scaling, **about)
-        return Exported(
-            network, **paths, example=example, scaling=scaling, warnings=tuple(str(w.message) for w in caught)
-        )
+        paths = {"onnx": run_folder / f"{name}.onnx", "torchscript": run_folder / f"{name}.pt"}
+
+        def write() -> str:
+            with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
+                warnings.simplefilter("always")
+                patch.setattr(proof, "law", _whole_law)
+                for format, export in (("onnx", to_onnx), ("torchscript", to_torchscript)):
+                    export(network, paths[format], example, scaling=scaling, **about)
+            return json.dumps([str(warning.message) for warning in caught])
+
+        warned = once(run_folder / f"{name}.json", write)
+        return Exported(network, **paths, example=example, scaling=scaling, warnings=tuple(json.loads(warned)))
 
     return make
 

@@ -11,7 +11,7 @@ test: lint .venv/js.stamp ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-hosts: .venv/hosts.stamp ## Chromium and C++, which are installed where that is possible
-	$(BIN)/python -m pytest -m hosts
+	$(BIN)/python -m pytest -m hosts -n auto --dist loadfile
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from murho.runtime.split import split
 from murho.runtime.typical import typical_inputs
 
 ROUNDS, CHUNK, DRAWS = 25, 512, 1000
+LEVEL = np.array([0.95], np.float32)
 LEVELS = onnxruntime.GraphOptimizationLevel
 
 OPTIONS: dict[str, Callable[[onnxruntime.SessionOptions], None]] = {
@@ -62,7 +63,7 @@ class System:
         for start in range(0, DRAWS, CHUNK):
             names = {"draws": np.arange(start, min(start + CHUNK, DRAWS)), "seed": np.array(seed)}
             weights = self._sampler.run(self._drawn, names)
-            feeds = {"x": x, **dict(zip(self._drawn, weights, strict=True))}
+            feeds = {"x": x, **names, "levels": LEVEL, **dict(zip(self._drawn, weights, strict=True))}
             parts.append(self._network.run(["samples"], feeds)[0])
         return np.concatenate(parts)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import pt2, torchscript
+from . import drawing, pt2, torchscript
 from .artifact import Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
@@ -77,10 +77,16 @@ class OnnxEngine:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         halves = split(artifact.content)
+
+        def opened(model: bytes) -> onnxruntime.InferenceSession:
+            return onnxruntime.InferenceSession(model, options, providers=providers)
+
         try:
-            self._network = onnxruntime.InferenceSession(halves.network, options, providers=providers)
+            self._network = opened(halves.network)
             if halves.drawn:
-                self._sampler = onnxruntime.InferenceSession(halves.sampler, options, providers=providers)
+                # On a GPU the file's own nodes: they need no copy of what they drew.
+                compiled = drawing.compiled(halves.sampler, halves.drawn, opened) if device == "cpu" else None
+                self._sampler = compiled or drawing.by_nodes(halves.sampler, halves.drawn, opened)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
@@ -135,8 +141,7 @@ class OnnxEngine:
         key = seed, draws.tobytes()
         arrays = self._kept.get(key)
         if arrays is None:
-            feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)}
-            arrays = tuple(self._sampler.run(self._drawn, feeds))
+            arrays = self._sampler(draws, seed)
             self._kept.put(key, arrays)
         return arrays
 

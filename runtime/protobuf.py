@@ -40,6 +40,11 @@ def strings(view: memoryview, wanted: int) -> list[str]:
     return [bytes(body).decode() for body in bodies(view, wanted)]
 
 
+def integers(view: memoryview, wanted: int) -> list[int]:
+    """The values of an unsigned field, or of an integer one that is not negative."""
+    return [_varint(view, body)[0] for number, _, body, _ in fields(view) if number == wanted]
+
+
 def delimited(number: int, body: bytes | memoryview) -> bytes:
     """A field that holds text, bytes or a message."""
     return b"".join((_as_varint(number << 3 | 2), _as_varint(len(body)), body))

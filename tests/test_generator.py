@@ -10,6 +10,7 @@ from scipy import stats
 
 from murho.export import functions
 from murho.export.generator import normals, torch_normals
+from murho.runtime import drawing
 
 # ε = radius · cos or sin of an angle. The radius is at most sqrt(-2 ln 2^-25) = 5.89. The angle, up to 2π, is rounded
 # to float32 as a product and as a sum (half a spacing of 2^-21 each: 4.8e-7 in all), and the float32 of π in it is off
@@ -61,11 +62,20 @@ def scripted_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarra
     return SCRIPTED(torch.tensor(draws), torch.tensor(seed), stream, n).numpy()
 
 
+def compiled_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarray:
+    if drawing._draw is None:
+        pytest.skip("draw.c was not compiled")
+    out = np.empty((len(draws), n), np.float32)
+    drawing._draw.draw(np.array(draws, np.int64), seed, stream, np.zeros(n, np.float32), np.ones(n, np.float32), out)
+    return out
+
+
 def numpy_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarray:
     return normals(draws, seed, stream, n)
 
 
-FORMS = {"numpy": numpy_form, "torch": torch_form, "torchscript": scripted_form, "onnx": onnx_form}
+DERIVED = {"torch": torch_form, "torchscript": scripted_form, "onnx": onnx_form, "compiled": compiled_form}
+FORMS = {"numpy": numpy_form, **DERIVED}
 backends = pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 
 
@@ -125,9 +135,9 @@ def test_the_definition_element_by_element(form, seed: int) -> None:
     np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("form", [torch_form, scripted_form, onnx_form], ids=["torch", "torchscript", "onnx"])
+@pytest.mark.parametrize("form", DERIVED.values(), ids=DERIVED.keys())
 @pytest.mark.parametrize("stream", STREAMS)
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 480, 481, 482, 483])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 480, 481, 482, 483, 512, 513, 1100])
 def test_agrees_with_the_reference(form, stream: int, n: int) -> None:
     """A single wrong bit in the integers moves a normal by far more than the tolerance, somewhere among so many."""
     draws = [0, 7, 100_000, 2**31, 2**32 - 1]

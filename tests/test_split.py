@@ -90,7 +90,7 @@ def test_third_call_draws_nothing(exported, monkeypatch) -> None:
         model.predict(case.example, 100, seed=1)
     monkeypatch.setattr(model._engine, "_sampler", None)  # an error if it were run
     model.predict(case.example[:2], 100, seed=1)
-    with pytest.raises(AttributeError):
+    with pytest.raises(TypeError):
         model.predict(case.example, 100, seed=2)
 
 

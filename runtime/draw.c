@@ -1,0 +1,138 @@
+/* Weights from the generator pcg4d-boxmuller-1, as docs/generator.md defines it: the compiled twin of murho.Normals.
+
+   Plain loops that compilers turn into vector code. Every element is computed the same way wherever it stands, and no
+   multiplication is fused with an addition, so the bits do not depend on the CPU or on how draws are split. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+enum { WIDTH = 128, LANES = 4 }; /* elements of a lane at once; lanes of the generator */
+
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+#if defined(__GNUC__) && defined(__x86_64__)
+#define HAS_AVX2 __builtin_cpu_supports("avx2")
+#define AVX2 __attribute__((target("avx2")))
+#else
+#define HAS_AVX2 0
+#define AVX2
+#endif
+
+INLINE uint32_t scrambled(uint32_t v) { return v * 1664525u + 1013904223u; }
+
+INLINE float uniform(uint32_t v) { return (float)(int32_t)(v >> 8) * 0x1p-24f + 0x1p-25f; }
+
+/* sqrt(-2 ln u): u = 2^e m with m from sqrt(1/2) to sqrt(2), and ln m = 2 artanh((m - 1) / (m + 1)) as a series. */
+INLINE float radius(float u) {
+    const uint32_t root_half = 0x3f3504f3; /* the bits of sqrt(1/2) */
+    uint32_t bits;
+    memcpy(&bits, &u, sizeof bits);
+    bits -= root_half;
+    int32_t e = (int32_t)bits >> 23;
+    bits = (bits & 0x7fffff) + root_half;
+    float m;
+    memcpy(&m, &bits, sizeof m);
+    float s = (m - 1) / (m + 1), q = s * s;
+    float series = q * (1.0f / 3 + q * (1.0f / 5 + q * (1.0f / 7 + q * (1.0f / 9))));
+    return sqrtf(-2 * (2 * s + 2 * s * series + (float)e * 0.69314718f));
+}
+
+/* cos 2πu and sin 2πu: u is k quarter turns and an angle a from -π/4 to π/4, for which Taylor's series are short. */
+INLINE void turned(float u, float *cosine, float *sine) {
+    int32_t k = (int32_t)(4 * u + 0.5f);
+    float a = (4 * u - (float)k) * 1.57079633f, q = a * a;
+    float s = a + a * q * (-1.0f / 6 + q * (1.0f / 120 + q * (-1.0f / 5040 + q * (1.0f / 362880))));
+    float c = 1 + q * (-1.0f / 2 + q * (1.0f / 24 + q * (-1.0f / 720 + q * (1.0f / 40320))));
+    float across = k & 1 ? s : c, along = k & 1 ? c : s;
+    *cosine = (k + 1) & 2 ? -across : across;
+    *sine = k & 2 ? -along : along;
+}
+
+/* Normals of WIDTH elements from `first` on, of all lanes; y, z, w are scrambled. */
+INLINE void normals(uint32_t first, uint32_t y0, uint32_t z0, uint32_t w0, float out[LANES][WIDTH]) {
+    for (int i = 0; i < WIDTH; i++) {
+        uint32_t x = scrambled(first + (uint32_t)i), y = y0, z = z0, w = w0;
+        x += y * w; y += z * x; z += x * y; w += y * z;
+        x ^= x >> 16; y ^= y >> 16; z ^= z >> 16; w ^= w >> 16;
+        x += y * w; y += z * x; z += x * y; w += y * z;
+        float near = radius(uniform(x)), far = radius(uniform(z)), cosine, sine;
+        turned(uniform(y), &cosine, &sine);
+        out[0][i] = near * cosine;
+        out[1][i] = near * sine;
+        turned(uniform(w), &cosine, &sine);
+        out[2][i] = far * cosine;
+        out[3][i] = far * sine;
+    }
+}
+
+static void normals_of_any_cpu(uint32_t first, uint32_t y, uint32_t z, uint32_t w, float out[LANES][WIDTH]) {
+    normals(first, y, z, w, out);
+}
+
+AVX2 static void normals_avx2(uint32_t first, uint32_t y, uint32_t z, uint32_t w, float out[LANES][WIDTH]) {
+    normals(first, y, z, w, out);
+}
+
+static void weights(const int64_t *draws, Py_ssize_t count, uint64_t seed, uint32_t stream, const float *mu,
+                    const float *sigma, Py_ssize_t n, float *out) {
+    void (*fill)(uint32_t, uint32_t, uint32_t, uint32_t, float[LANES][WIDTH]) =
+        HAS_AVX2 ? normals_avx2 : normals_of_any_cpu;
+    const Py_ssize_t quarter = (n + LANES - 1) / LANES;
+    const uint32_t z = scrambled(stream ^ (uint32_t)(seed >> 32)), w = scrambled((uint32_t)seed);
+    float noise[LANES][WIDTH];
+    for (Py_ssize_t draw = 0; draw < count; draw++) {
+        const uint32_t y = scrambled((uint32_t)draws[draw]);
+        float *row = out + draw * n;
+        for (Py_ssize_t first = 0; first < quarter; first += WIDTH) {
+            fill((uint32_t)first, y, z, w, noise);
+            const Py_ssize_t last = first + WIDTH < quarter ? first + WIDTH : quarter;
+            for (int lane = 0; lane < LANES; lane++) {
+                const Py_ssize_t begin = lane * quarter + first, end = lane * quarter + last;
+                for (Py_ssize_t e = begin; e < (end < n ? end : n); e++) row[e] = mu[e] + sigma[e] * noise[lane][e - begin];
+            }
+        }
+    }
+}
+
+static PyObject *draw(PyObject *module, PyObject *arguments) {
+    Py_buffer draws, mu, sigma, out;
+    long long seed;
+    unsigned long stream;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*Lky*y*w*", &draws, &seed, &stream, &mu, &sigma, &out)) return NULL;
+    const Py_ssize_t count = draws.len / (Py_ssize_t)sizeof(int64_t), n = mu.len / (Py_ssize_t)sizeof(float);
+    const int fits = mu.len == sigma.len && out.len == count * mu.len;
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        weights(draws.buf, count, (uint64_t)seed, (uint32_t)stream, mu.buf, sigma.buf, n, out.buf);
+        Py_END_ALLOW_THREADS
+    } else {
+        PyErr_SetString(PyExc_ValueError, "draws int64 [S], mu and sigma float32 [n], out float32 [S, n] are expected");
+    }
+    PyBuffer_Release(&draws);
+    PyBuffer_Release(&mu);
+    PyBuffer_Release(&sigma);
+    PyBuffer_Release(&out);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"draw", draw, METH_VARARGS, "draw(draws, seed, stream, mu, sigma, out): fill out [S, n] with the weights of draws [S]."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, .m_name = "_draw", .m_doc = "Weights drawn by compiled code.", .m_methods = methods, .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__draw(void) { return PyModuleDef_Init(&definition); }

@@ -49,7 +49,7 @@ clean:
 	{ apt-get update -qq && apt-get install -y -qq chromium cmake g++ nlohmann-json3-dev; }
 	touch $@
 
-.venv/%.stamp: pyproject.toml constraints.txt runtime/draw.c
+.venv/%.stamp: pyproject.toml constraints.txt $(wildcard runtime/compiled/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	touch $@

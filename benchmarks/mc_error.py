@@ -43,14 +43,15 @@ def main() -> None:
 def study(samples: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
     """Ratios [2, levels] of the lower and the upper ends, by estimator, for samples [S, answers]."""
     levels, quantiles = np.array(LEVELS), Quantiles(samples)
-    true = np.stack([end.std(axis=1, ddof=1) for end in quantiles.ends(levels)])
+    lower, upper, errors = quantiles.ends(levels)
+    true = np.stack([end.std(axis=1, ddof=1) for end in (lower, upper)])
     ordered = np.sort(samples, axis=0).astype(np.float64)
     tails = np.stack([(1 - levels) / 2, (1 + levels) / 2])
     others = {
         name: np.array([[estimate(ordered, p).mean() for p in end] for end in tails])
         for name, estimate in (("two", two_away), ("maritz", maritz_jarrett))
     }
-    estimates = {"murho": quantiles.errors(levels).mean(axis=2), **others}
+    estimates = {"murho": errors.mean(axis=2), **others}
     return {name: values / true for name, values in estimates.items()}
 
 

@@ -1,7 +1,8 @@
 """Draw weights by compiled code in place of the file's own nodes: several times as fast, equal to float32 rounding.
 
 The half of a file that draws (see `split`) is cut once more. μ and σ are constants, computed when the file is loaded;
-the weights μ + σ ⊙ ε follow from them by `draw.c`; and the nodes behind that, such as a transposition, stay ONNX's.
+the weights μ + σ ⊙ ε follow from them by `compiled/draw.c`; the nodes behind that, such as a transposition, stay
+ONNX's.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,19 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .graph import KIND, MAKES, READS, attribute, makers, nodes, part
 from .kept import Arrays
-from .protobuf import bodies, integers, strings
-from .split import GRAPH, KIND, MAKES, NODE, READS, part
+from .protobuf import strings
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 try:
-    from . import _draw
+    from . import _compiled
 except ImportError:  # it was installed where no C compiler is
-    _draw = None  # type: ignore[assignment]
-
-_ATTRIBUTE, _ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER = 5, 1, 3  # of a node, and of an attribute
+    _compiled = None  # type: ignore[assignment]
 
 Sampler = Callable[[NDArray[np.int64], int], Arrays]
 """Draws [S] and a seed -> what is drawn, each [S, …]."""
@@ -50,17 +49,16 @@ def by_nodes(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler:
 def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | None:
     """The same by compiled code; None where there is none, or no weights are drawn."""
     view = memoryview(half)
-    (graph,) = bodies(view, GRAPH)
-    nodes = list(bodies(graph, NODE))
-    sites = [_site(node) for node in nodes if _draws_weights(node)]
-    if _draw is None or not sites:
+    every = nodes(view)
+    sites = [_site(node) for node in every if _draws_weights(node)]
+    if _compiled is None or not sites:
         return None
     constants = list(dict.fromkeys(name for site in sites for name in (site.mu, site.sigma)))
-    values = opened(part(view, _makers(nodes, constants), [], constants)).run(constants, {})
+    values = opened(part(view, makers(every, constants), [], constants)).run(constants, {})
     posterior = {name: np.ascontiguousarray(value) for name, value in zip(constants, values, strict=True)}
     weights = [site.weights for site in sites]
     further = [name for name in drawn if name not in weights]
-    behind = [node for node in _makers(nodes, further) if not _draws_weights(node)]
+    behind = [node for node in makers(every, further) if not _draws_weights(node)]
     session = opened(part(view, behind, weights, further)) if further else None
     read = {value.name for value in session.get_inputs()} if session else set()
 
@@ -69,7 +67,7 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | Non
         for site in sites:
             mu, sigma = posterior[site.mu], posterior[site.sigma]
             made[site.weights] = np.empty((len(draws), len(mu)), dtype=np.float32)
-            _draw.draw(draws, seed, site.number, mu, sigma, made[site.weights])
+            _compiled.draw(draws, seed, site.number, mu, sigma, made[site.weights])
         if session:
             feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)} | made
             results = session.run(further, {name: array for name, array in feeds.items() if name in read})
@@ -87,20 +85,4 @@ def _draws_weights(node: memoryview) -> bool:
 def _site(node: memoryview) -> _Site:
     _, _, mu, sigma = strings(node, READS)
     (weights,) = strings(node, MAKES)
-    (number,) = (
-        value
-        for attribute in bodies(node, _ATTRIBUTE)
-        if strings(attribute, _ATTRIBUTE_NAME) == ["site"]
-        for value in integers(attribute, _ATTRIBUTE_INTEGER)
-    )
-    return _Site(weights, number, mu, sigma)
-
-
-def _makers(nodes: Sequence[memoryview], names: Sequence[str]) -> list[memoryview]:
-    """The nodes that tensors are computed by, in order."""
-    needed, found = set(names), []
-    for node in reversed(nodes):
-        if needed.intersection(strings(node, MAKES)):
-            found.append(node)
-            needed.update(strings(node, READS))
-    return found[::-1]
+    return _Site(weights, attribute(node, "site"), mu, sigma)

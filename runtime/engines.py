@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from . import drawing, pt2, torchscript
+from . import drawing, pt2, recurrent, torchscript
 from .artifact import Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
@@ -82,11 +82,12 @@ class OnnxEngine:
             return onnxruntime.InferenceSession(model, options, providers=providers)
 
         try:
-            self._network = opened(halves.network)
+            # On a GPU all runs there.
+            network = recurrent.compiled(halves.network, opened) if device == "cpu" else None
+            self._network = network or opened(halves.network).run
             if halves.drawn:
-                # On a GPU the file's own nodes: they need no copy of what they drew.
-                compiled = drawing.compiled(halves.sampler, halves.drawn, opened) if device == "cpu" else None
-                self._sampler = compiled or drawing.by_nodes(halves.sampler, halves.drawn, opened)
+                sampler = drawing.compiled(halves.sampler, halves.drawn, opened) if device == "cpu" else None
+                self._sampler = sampler or drawing.by_nodes(halves.sampler, halves.drawn, opened)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
@@ -124,7 +125,7 @@ class OnnxEngine:
         seed: int,
         observed: bool,
         states: Inputs | None,
-    ) -> list[Samples]:
+    ) -> Sequence[Samples]:
         feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
         feeds |= dict(zip(self._names, inputs, strict=True))
         if self._noisy:
@@ -134,8 +135,7 @@ class OnnxEngine:
             feeds |= {array.name: state for array, state in zip(self._states, states, strict=True)}
         if self._drawn:
             feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
-        results: list[Samples] = self._network.run(fetches, feeds)
-        return results
+        return self._network(fetches, feeds)
 
     def _draw(self, draws: NDArray[np.int64], seed: int) -> Arrays:
         key = seed, draws.tobytes()

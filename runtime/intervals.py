@@ -123,30 +123,28 @@ class Quantiles:
     """The order of samples [S, B, …]: sorted once, for every level."""
 
     def __init__(self, samples: Floats) -> None:
+        self._shape = samples.shape[1:]
         # Sorting [.., S] rows is several times faster than columns.
-        self._ordered = np.sort(np.moveaxis(samples, 0, -1), axis=-1)
+        self._ordered = np.sort(samples.reshape(len(samples), -1).T, axis=-1)
 
-    def ends(self, levels: NDArray[np.float64]) -> tuple[Floats, Floats]:
-        """Ends [K, B, …] of central intervals: the quantiles (1 ∓ level) / 2."""
-        return self._at((1 - levels) / 2), self._at((1 + levels) / 2)
+    def ends(self, levels: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
+        """Lower and upper ends [K, B, …] of central intervals, the quantiles (1 ∓ level) / 2, and their errors.
 
-    def errors(self, levels: NDArray[np.float64]) -> Floats:
-        """Monte-Carlo standard errors [2, K, B, …] of the lower and the upper ends.
-
-        The rank of a quantile p in S draws is binomial: half the distance between the quantiles p ± √(p (1 - p) / S),
-        one standard error of that rank away (David & Nagaraja 2003, section 7.1).
+        Errors [2, K, B, …] are Monte-Carlo standard errors of the lower and the upper ends. The rank of a quantile p in
+        S draws is binomial: half the distance between the quantiles p ± √(p (1 - p) / S), one standard error of that
+        rank away (David & Nagaraja 2003, section 7.1).
         """
         count, p = self._ordered.shape[-1], (1 - levels) / 2
         spread = np.sqrt(p * (1 - p) / count)
         outer, inner = np.maximum(p - spread, 0), p + spread
-        tails = self._at(np.concatenate([outer, inner, 1 - inner, 1 - outer]))
-        a, b, c, d = tails.reshape(4, len(levels), *tails.shape[1:])
+        tails = self._at(np.concatenate([p, (1 + levels) / 2, outer, inner, 1 - inner, 1 - outer]))
+        lower, upper, a, b, c, d = tails.reshape(6, len(levels), *self._shape)
         share = (spread / (inner - outer)).astype(np.float32)  # 1/2, more where the outer one is the smallest draw
-        errors: Floats = np.stack([b - a, d - c]) * share.reshape(-1, *(1 for _ in a.shape[1:]))
+        errors: Floats = np.stack([b - a, d - c]) * share.reshape(-1, *(1 for _ in self._shape))
         unknown = count * p < FEWEST_BEYOND
         if unknown.any():
             errors[:, unknown] = np.where(errors[:, unknown] > 0, np.float32(np.inf), np.float32(0))
-        return errors
+        return lower, upper, errors
 
     def median(self) -> Floats:
         """[B, …]."""
@@ -157,10 +155,10 @@ class Quantiles:
         """With linear interpolation, as numpy.quantile."""
         last = self._ordered.shape[-1] - 1
         position = tail * last
-        below = np.floor(position).astype(np.int64)
+        below = position.astype(np.int64)
         share = (position - below).astype(np.float32)
-        low, high = self._ordered[..., below], self._ordered[..., np.minimum(below + 1, last)]
-        return np.ascontiguousarray(np.moveaxis(low + share * (high - low), -1, 0))
+        low, high = self._ordered[:, below], self._ordered[:, np.minimum(below + 1, last)]
+        return np.ascontiguousarray((low + share * (high - low)).T).reshape(-1, *self._shape)
 
 
 def moments(samples: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -186,7 +184,7 @@ def summarise(
     """
     if ends is None:
         quantiles, levels = Quantiles(samples), np.atleast_1d(np.asarray(level, dtype=np.float64))
-        ends = *quantiles.ends(levels), quantiles.errors(levels)
+        ends = quantiles.ends(levels)
     lower, upper, error = ends
     mean, variance = moments(samples)
     single = not isinstance(level, tuple)

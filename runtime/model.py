@@ -277,8 +277,8 @@ class Model:
         check_unseen(self.card, inputs[0])
         nominal = as_levels(self.card, levels, len(truth), half_life)
         quantiles = Quantiles(self._samples(inputs, names, key)[0])
-        ends = quantiles.ends(np.asarray(nominal))
-        calibration = conformal.fit(quantiles.median(), *ends, truth, nominal, half_life)
+        lower, upper, _ = quantiles.ends(np.asarray(nominal))
+        calibration = conformal.fit(quantiles.median(), lower, upper, truth, nominal, half_life)
         self._calibrated = with_calibration(self._as_written(), calibration)
         self.card = self._calibrated.card
         self._online = self._latest = None
@@ -358,11 +358,11 @@ class Model:
         if state is not None:
             adapted = state.factors(levels).astype(np.float32)
             factors = adapted if factors is None else factors * adapted
-        ends, errors = quantiles.ends(levels), quantiles.errors(levels)
+        lower, upper, errors = quantiles.ends(levels)
         if factors is None:
-            return *ends, errors
+            return lower, upper, errors
         factors = factors[:, np.newaxis]
-        return *conformal.stretch(quantiles.median(), *ends, factors), factors * errors
+        return *conformal.stretch(quantiles.median(), lower, upper, factors), factors * errors
 
     def _enough(
         self,
@@ -382,7 +382,7 @@ class Model:
             if noise and calibrated:
                 lower, upper, errors = self._ends(quantiles, levels, self._online)
             else:
-                (lower, upper), errors = quantiles.ends(levels), quantiles.errors(levels)
+                lower, upper, errors = quantiles.ends(levels)
             return float(np.max(errors / np.maximum(upper - lower, np.finfo(np.float32).tiny)))
 
         def evaluate(start: int, stop: int) -> tuple[NDArray[np.float32], ...]:

@@ -21,7 +21,7 @@ SEED = -(2**40) + 5
 # The two forms of a normal differ by at most 5e-6 (derived in test_generator.py); a weight by σ times that.
 NOISE_TOLERANCE = 5e-6
 
-compiled_only = pytest.mark.skipif(drawing._draw is None, reason="draw.c was not compiled")
+compiled_only = pytest.mark.skipif(drawing._compiled is None, reason="the C code was not compiled")
 
 
 def opened(model: bytes) -> onnxruntime.InferenceSession:
@@ -75,7 +75,7 @@ def test_a_draw_is_the_same_to_the_bit_in_any_company(path) -> None:
 def test_without_compiled_code_the_nodes_draw(exported, monkeypatch) -> None:
     case = exported("demo")
     usual = murho.load(case.onnx).samples(case.example, 40, SEED)
-    monkeypatch.setattr(drawing, "_draw", None)
+    monkeypatch.setattr(drawing, "_compiled", None)
     plain = murho.load(case.onnx).samples(case.example, 40, SEED)
     np.testing.assert_allclose(plain, usual, rtol=0, atol=1e-5 * np.abs(plain).max())
 
@@ -84,5 +84,5 @@ def test_without_compiled_code_the_nodes_draw(exported, monkeypatch) -> None:
 @pytest.mark.parametrize("shape", [(2, 4), (3, 5), (1, 5)])
 def test_arrays_that_do_not_fit_are_refused(shape: tuple[int, int]) -> None:
     mu = np.zeros(5, np.float32)
-    with pytest.raises(ValueError, match=r"out float32 \[S, n\] are expected"):
-        drawing._draw.draw(np.arange(2), 0, 0, mu, mu, np.zeros(shape, np.float32))
+    with pytest.raises(ValueError, match=r"expected draws int64"):
+        drawing._compiled.draw(np.arange(2), 0, 0, mu, mu, np.zeros(shape, np.float32))

@@ -63,10 +63,12 @@ def scripted_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarra
 
 
 def compiled_form(draws: list[int], seed: int, stream: int, n: int) -> np.ndarray:
-    if drawing._draw is None:
-        pytest.skip("draw.c was not compiled")
+    if drawing._compiled is None:
+        pytest.skip("the C code was not compiled")
     out = np.empty((len(draws), n), np.float32)
-    drawing._draw.draw(np.array(draws, np.int64), seed, stream, np.zeros(n, np.float32), np.ones(n, np.float32), out)
+    drawing._compiled.draw(
+        np.array(draws, np.int64), seed, stream, np.zeros(n, np.float32), np.ones(n, np.float32), out
+    )
     return out
 
 

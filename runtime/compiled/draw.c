@@ -1,29 +1,15 @@
-/* Weights from the generator pcg4d-boxmuller-1, as docs/generator.md defines it: the compiled twin of murho.Normals.
+/* Weights from the generator pcg4d-boxmuller-1, as docs/generator.md defines it: the twin of the function murho.Normals.
 
-   Plain loops that compilers turn into vector code. Every element is computed the same way wherever it stands, and no
-   multiplication is fused with an addition, so the bits do not depend on the CPU or on how draws are split. */
+   Plain loops that compilers turn into vector code. Every element is computed the same way wherever it stands, and AVX2
+   is used without fused multiplications: on x86 the bits depend neither on the CPU nor on how draws are split. */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "draw.h"
+#include "vectors.h"
+
 #include <math.h>
-#include <stdint.h>
 #include <string.h>
 
 enum { WIDTH = 128, LANES = 4 }; /* elements of a lane at once; lanes of the generator */
-
-#if defined(__GNUC__)
-#define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static inline
-#endif
-#if defined(__GNUC__) && defined(__x86_64__)
-#define HAS_AVX2 __builtin_cpu_supports("avx2")
-#define AVX2 __attribute__((target("avx2")))
-#else
-#define HAS_AVX2 0
-#define AVX2
-#endif
 
 INLINE uint32_t scrambled(uint32_t v) { return v * 1664525u + 1013904223u; }
 
@@ -80,59 +66,24 @@ AVX2 static void normals_avx2(uint32_t first, uint32_t y, uint32_t z, uint32_t w
     normals(first, y, z, w, out);
 }
 
-static void weights(const int64_t *draws, Py_ssize_t count, uint64_t seed, uint32_t stream, const float *mu,
-                    const float *sigma, Py_ssize_t n, float *out) {
+void murho_draw(const int64_t *draws, size_t count, uint64_t seed, uint32_t stream, const float *mu, const float *sigma,
+                size_t n, float *out) {
     void (*fill)(uint32_t, uint32_t, uint32_t, uint32_t, float[LANES][WIDTH]) =
         HAS_AVX2 ? normals_avx2 : normals_of_any_cpu;
-    const Py_ssize_t quarter = (n + LANES - 1) / LANES;
+    const size_t quarter = (n + LANES - 1) / LANES;
     const uint32_t z = scrambled(stream ^ (uint32_t)(seed >> 32)), w = scrambled((uint32_t)seed);
     float noise[LANES][WIDTH];
-    for (Py_ssize_t draw = 0; draw < count; draw++) {
+    for (size_t draw = 0; draw < count; draw++) {
         const uint32_t y = scrambled((uint32_t)draws[draw]);
         float *row = out + draw * n;
-        for (Py_ssize_t first = 0; first < quarter; first += WIDTH) {
+        for (size_t first = 0; first < quarter; first += WIDTH) {
             fill((uint32_t)first, y, z, w, noise);
-            const Py_ssize_t last = first + WIDTH < quarter ? first + WIDTH : quarter;
-            for (int lane = 0; lane < LANES; lane++) {
-                const Py_ssize_t begin = lane * quarter + first, end = lane * quarter + last;
-                for (Py_ssize_t e = begin; e < (end < n ? end : n); e++) row[e] = mu[e] + sigma[e] * noise[lane][e - begin];
+            const size_t last = first + WIDTH < quarter ? first + WIDTH : quarter;
+            for (size_t lane = 0; lane < LANES; lane++) {
+                const size_t begin = lane * quarter + first, end = lane * quarter + last;
+                for (size_t e = begin; e < (end < n ? end : n); e++)
+                    row[e] = mu[e] + sigma[e] * noise[lane][e - begin];
             }
         }
     }
 }
-
-static PyObject *draw(PyObject *module, PyObject *arguments) {
-    Py_buffer draws, mu, sigma, out;
-    long long seed;
-    unsigned long stream;
-    (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*Lky*y*w*", &draws, &seed, &stream, &mu, &sigma, &out)) return NULL;
-    const Py_ssize_t count = draws.len / (Py_ssize_t)sizeof(int64_t), n = mu.len / (Py_ssize_t)sizeof(float);
-    const int fits = mu.len == sigma.len && out.len == count * mu.len;
-    if (fits) {
-        Py_BEGIN_ALLOW_THREADS
-        weights(draws.buf, count, (uint64_t)seed, (uint32_t)stream, mu.buf, sigma.buf, n, out.buf);
-        Py_END_ALLOW_THREADS
-    } else {
-        PyErr_SetString(PyExc_ValueError, "draws int64 [S], mu and sigma float32 [n], out float32 [S, n] are expected");
-    }
-    PyBuffer_Release(&draws);
-    PyBuffer_Release(&mu);
-    PyBuffer_Release(&sigma);
-    PyBuffer_Release(&out);
-    if (!fits) return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyMethodDef methods[] = {
-    {"draw", draw, METH_VARARGS, "draw(draws, seed, stream, mu, sigma, out): fill out [S, n] with the weights of draws [S]."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyModuleDef_Slot slots[] = {{0, NULL}};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, .m_name = "_draw", .m_doc = "Weights drawn by compiled code.", .m_methods = methods, .m_slots = slots,
-};
-
-PyMODINIT_FUNC PyInit__draw(void) { return PyModuleDef_Init(&definition); }

@@ -184,7 +184,7 @@ class Network:
             if self.entries[name].fresh or not pools[name].count:
                 pools[name].add(answer.samples)
 
-        times, answers = bench.timed(calls, turns, x, draws, pool)
+        times, answers = bench.timed(calls, turns, x, draws, pool, settled=short)
         for name, values in times.items():
             seconds[name] = float(np.median(values)) / 1000 / evaluated[name]
             times[name] = [value * draws / evaluated[name] for value in values]

@@ -20,7 +20,8 @@ MOST_ERRORS = 7
 
 METHOD = f"""A call gives mean, standard deviation and the {LEVEL:.0%} interval of every row; all systems take them from
 their samples by the same code. For each shape the systems are called in turn, so that a slow moment of the machine hits
-all. Each call draws anew, except in `same seed`, which may use what it kept. Cells: median, quartiles, and how many
+all; before each short call comes one that is not timed, so that no system finds the caches as another left them. Each
+call draws anew, except in `same seed`, which may use what it kept. Cells: median, quartiles, and how many
 times faster than BLiTZ's loop, whose faster thread count is the baseline.
 
 - **BLiTZ loop**: a forward pass for each draw, as BLiTZ's users write it, under `torch.no_grad` on one thread and on
@@ -32,7 +33,8 @@ times faster than BLiTZ's loop, whose faster thread count is the baseline.
 - **ONNX, RandomNormalLike**: murho's file with ONNX's own random numbers in place of murho's generator, in ONNX Runtime
   with its default options, with the number of draws at once that was fastest in a trial, within the same memory. It
   cannot be seeded for a call.
-- **murho**: `model.predict` as it is. `local` samples outputs in place of weights; each row's law is the same.
+- **murho**: `model.predict` as it is. `without C` is the same where no C compiler was found when murho was installed:
+  the file's own nodes do all. `local` samples outputs in place of weights; each row's law is the same.
 
 All timed results are checked: each artifact's last one against BLiTZ's own layers at equal noise; those of every other
 system against murho's ONNX, the means and standard deviations over the draws within {MOST_ERRORS} Monte-Carlo standard

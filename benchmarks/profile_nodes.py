@@ -1,4 +1,5 @@
-"""Where the time of an artifact goes: ONNX Runtime's own profile of its two halves, what draws and what computes.
+"""Where the time of an artifact goes: ONNX Runtime's own profile of its two halves, what draws and what computes, and
+beside each the time of the compiled code that murho's runtime takes in its place, where it does.
 
 Run: python benchmarks/profile_nodes.py [ARTIFACT] [--rows 1] [--draws 512] [--calls 30]. Without an artifact it takes
 the tutorial's LSTM. One thread, one chunk. Profiling itself adds about a microsecond to each node.
@@ -10,6 +11,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from rich.table import Table
 
 from murho.export import to_onnx
 from murho.models import Forecaster
+from murho.runtime import drawing, recurrent
 from murho.runtime.artifact import read
-from murho.runtime.contract import NOISE_INPUT
+from murho.runtime.contract import NOISE_INPUT, OUTPUTS
 from murho.runtime.engines import first_states
 from murho.runtime.split import split
 from murho.runtime.typical import typical_inputs
@@ -51,7 +54,11 @@ def main() -> None:
             feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
         if halves.drawn:
             feeds |= profiled("what draws", halves.sampler, feeds, arguments.calls, folder)
+            if sampler := drawing.compiled(halves.sampler, halves.drawn, session):
+                compiled(lambda: sampler(draws, 0), arguments.calls)
         profiled("what computes", halves.network, feeds, arguments.calls, folder)
+        if network := recurrent.compiled(halves.network, session):
+            compiled(lambda: network([OUTPUTS[0]], feeds), arguments.calls)
 
 
 def tutorial(folder: Path) -> Path:
@@ -64,7 +71,7 @@ def tutorial(folder: Path) -> Path:
 
 def profiled(title: str, model: bytes, feeds: dict[str, Any], calls: int, folder: str) -> dict[str, Any]:
     """Print milliseconds of a call by kind of node; returns the outputs."""
-    plain = session(model, None)
+    plain = session(model)
     own = {value.name: feeds[value.name] for value in plain.get_inputs()}
     times = []
     for _ in range(calls):
@@ -92,7 +99,16 @@ def profiled(title: str, model: bytes, feeds: dict[str, Any], calls: int, folder
     return dict(zip((value.name for value in plain.get_outputs()), outputs, strict=True))
 
 
-def session(model: bytes, profile_folder: str | None) -> onnxruntime.InferenceSession:
+def compiled(call: Callable[[], object], calls: int) -> None:
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    console.print(f"compiled: {np.median(times):.2f} ms, [{min(times):.2f} … {max(times):.2f}]", markup=False)
+
+
+def session(model: bytes, profile_folder: str | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,9 @@ from murho import Intervals, Model
 from murho.cli.bench import LEVEL
 from murho.cli.loop import BlitzLoop
 from murho.export.reference import raw_units
+from murho.runtime import drawing
+from murho.runtime.artifact import read
+from murho.runtime.engines import open_engine
 from murho.runtime.intervals import summarise
 from murho.runtime.planner import bytes_per_draw, cores
 
@@ -120,6 +124,12 @@ class Murho:
 
     def __call__(self, x: Rows, draws: int, seed: int) -> Intervals:
         return self.model.predict(x, draws, LEVEL, seed if self.seed is None else self.seed)
+
+
+def without_c(path: Path) -> Model:
+    """An artifact as it runs where murho was installed without a C compiler: all of it by its own nodes."""
+    artifact = read(path)
+    return Model(artifact, open_engine(artifact, "cpu", compiled=False), cores(), measure=True)
 
 
 @dataclass
@@ -289,6 +299,7 @@ ENTRIES = {
     "random": Entry("ONNX, RandomNormalLike", RandomOnnx),
     "torchscript": Entry("murho TorchScript", lambda made: Murho(made.models["weights.pt"]), ours=True),
     "onnx": REFERENCE,
+    "nodes": Entry("murho ONNX, without C", lambda made: Murho(without_c(made.paths["weights.onnx"])), ours=True),
     "same": Entry(
         "murho ONNX, same seed", lambda made: Murho(made.models["weights.onnx"], seed=0), ours=True, fresh=False
     ),
@@ -299,3 +310,5 @@ ENTRIES = {
 }
 if cores() == 1:
     del ENTRIES["threads"]
+if drawing._compiled is None:
+    del ENTRIES["nodes"]

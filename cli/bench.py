@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,9 @@ def run(
             x = typical_inputs(card, batch)[0]
             for draws in draw_counts:
                 progress.update(task, description=f"{batch} rows, {draws} draws")
-                warm_up({name: system for name, system in systems.items() if name != LOOP}, x, draws)
-                times, answers = timed(systems, turns, x, draws, lambda *_: progress.advance(task))
+                short = {name: system for name, system in systems.items() if name != LOOP}
+                warm_up(short, x, draws)
+                times, answers = timed(systems, turns, x, draws, lambda *_: progress.advance(task), settled=short)
                 check(answers, loop, x)
                 results += rows(times, batch, draws, float(np.median(times[LOOP])) if LOOP in times else None)
     console.print(_table(results, card))
@@ -90,8 +91,12 @@ def timed(
     x: NDArray[np.float32],
     draws: int,
     after: Callable[[str, Intervals], object] = lambda name, answer: None,
+    settled: Collection[str] = (),
 ) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
     """Milliseconds of each call, and each system's last answer. `after` sees every answer, its time is not counted.
+
+    Before each call of a `settled` system comes one that is not timed, so that the core's caches hold what this system
+    works with, and not what the one before it left.
 
     The systems go in turn, so that a slow moment of the machine hits all; one with fewer turns gets them spread over
     the others'. Every call of a system has a seed that it never had before, in another shape neither: nothing that
@@ -103,6 +108,8 @@ def timed(
     for turn in range(most):
         for name, system in systems.items():
             if (done := len(times[name])) < turns[name] * (turn + 1) // most:
+                if name in settled:
+                    system(x, draws, first + most + done)
                 start = time.perf_counter()
                 answers[name] = system(x, draws, first + done)
                 times[name].append(1000 * (time.perf_counter() - start))

@@ -49,12 +49,15 @@ class Engine(Protocol):
         """The same of a streaming artifact, from its states [S, B, H] or from zeros, and the states that follow."""
 
 
-def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
-    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes."""
+def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool = True) -> Engine:
+    """The engine for the artifact's format on a device: "cpu", "cuda" or "cuda:N". It keeps up to `keep` bytes.
+
+    Without `compiled`, an ONNX artifact is evaluated by its own nodes alone, as on any other host.
+    """
     if artifact.format == "torchscript":
         return TorchScriptEngine(artifact, device)
     if artifact.format == "onnx":
-        return OnnxEngine(artifact, device, keep)
+        return OnnxEngine(artifact, device, keep, compiled)
     if device != "cpu":
         raise InputError(
             f"device={device!r} needs a TorchScript or ONNX artifact; {artifact.path} is {ProgramEngine.kind}. "
@@ -66,7 +69,7 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0) -> Engine:
 class OnnxEngine:
     name = "onnxruntime"
 
-    def __init__(self, artifact: Artifact, device: str, keep: int) -> None:
+    def __init__(self, artifact: Artifact, device: str, keep: int, compiled: bool) -> None:
         import onnxruntime
 
         providers = _providers(device, onnxruntime.get_available_providers())
@@ -82,11 +85,11 @@ class OnnxEngine:
             return onnxruntime.InferenceSession(model, options, providers=providers)
 
         try:
-            # On a GPU all runs there.
-            network = recurrent.compiled(halves.network, opened) if device == "cpu" else None
+            compiled = compiled and device == "cpu"  # on a GPU all runs there
+            network = recurrent.compiled(halves.network, opened) if compiled else None
             self._network = network or opened(halves.network).run
             if halves.drawn:
-                sampler = drawing.compiled(halves.sampler, halves.drawn, opened) if device == "cpu" else None
+                sampler = drawing.compiled(halves.sampler, halves.drawn, opened) if compiled else None
                 self._sampler = sampler or drawing.by_nodes(halves.sampler, halves.drawn, opened)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(

@@ -692,8 +692,8 @@ def test_bench_against_another_checkpoint(demo: Outcome, chain: dict[str, Outcom
 def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     timed = bench.timed
 
-    def doctored(*args: Any) -> Any:
-        times, answers = timed(*args)
+    def doctored(*args: Any, **options: Any) -> Any:
+        times, answers = timed(*args, **options)
         right = answers["murho torchscript"]
         answers["murho torchscript"] = dataclasses.replace(right, samples=right.samples * np.float32(1 + 1e-3))
         return times, answers

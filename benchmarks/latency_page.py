@@ -14,7 +14,15 @@ from murho.cli.bench import LEVEL
 Row = dict[str, Any]
 
 # Sections that other scripts write into the page.
-OTHERS = ("Cold start", "Memory", "Instructions", "Streams", "ONNX Runtime's options", "A service under load")
+OTHERS = (
+    "Profile",
+    "Cold start",
+    "Memory",
+    "Instructions",
+    "Streams",
+    "ONNX Runtime's options",
+    "A service under load",
+)
 REFERENCE, LOOP, OURS = "murho ONNX", "BLiTZ loop", "murho"
 MOST_ERRORS = 7
 
@@ -69,7 +77,9 @@ def write_page(path: Path, results: dict[str, Any], picture: Path | None) -> Non
     for network in results["networks"].values():
         sections[network["title"]] = section(network)
     _, old = read_sections(path)
-    write_sections(path, "\n\n".join(head), sections | {title: text for title, text in old.items() if title in OTHERS})
+    write_sections(
+        path, "\n\n".join(head), sections | {title: text for title, text in old.items() if title.startswith(OTHERS)}
+    )
 
 
 def linear(found: dict[str, Any]) -> str:

@@ -1,15 +1,16 @@
 """Where the time of an artifact goes: ONNX Runtime's own profile of its two halves, what draws and what computes, and
-beside each the time of the compiled code that murho's runtime takes in its place, where it does.
+the time of the compiled code that murho's runtime takes in their place, where it does.
 
-Run: python benchmarks/profile_nodes.py [ARTIFACT] [--rows 1] [--draws 512] [--calls 30]. Without an artifact it takes
-the tutorial's LSTM. One thread, one chunk. Profiling itself adds about a microsecond to each node.
+Run: python benchmarks/profile_nodes.py [ARTIFACT | --network lstm10] [--rows 1] [--draws 512] [--calls 30]
+[--write docs/benchmark.md]. One thread, one chunk. Profiling itself adds about a microsecond to each node.
 """
 
 import argparse
 import json
+import shlex
+import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,104 +18,108 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import torch
-from rich.console import Console
-from rich.table import Table
+from networks import SUBJECTS, make
+from studies import write_section
 
-from murho.export import to_onnx
-from murho.models import Forecaster
 from murho.runtime import drawing, recurrent
 from murho.runtime.artifact import read
 from murho.runtime.contract import NOISE_INPUT, OUTPUTS
 from murho.runtime.engines import first_states
 from murho.runtime.split import split
 from murho.runtime.typical import typical_inputs
-from murho.train import builtin_series, prepare
 
-console = Console()
+LEAST = 0.02  # share of the time from which on a kind of node is named
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("artifact", type=Path, nargs="?")
+    parser.add_argument("--network", choices=SUBJECTS, default="lstm10", help="of the benchmark; without an artifact")
     parser.add_argument("--rows", type=int, default=1)
     parser.add_argument("--draws", type=int, default=512)
     parser.add_argument("--calls", type=int, default=30)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        path = arguments.artifact or tutorial(Path(folder))
-        artifact = read(path)
-        halves = split(artifact.content)
-        inputs, draws = typical_inputs(artifact.card, arguments.rows), np.arange(arguments.draws)
-        feeds: dict[str, Any] = {"draws": draws, "seed": np.array(0), "levels": np.float32([0.5])}
-        feeds |= dict(zip((array.name for array in artifact.card.inputs), inputs, strict=True))
-        states = first_states(artifact.card.states, len(draws), arguments.rows)
-        feeds |= {array.name: state for array, state in zip(artifact.card.states, states, strict=True)}
-        if artifact.card.noise:
-            feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
-        if halves.drawn:
-            feeds |= profiled("what draws", halves.sampler, feeds, arguments.calls, folder)
-            if sampler := drawing.compiled(halves.sampler, halves.drawn, session):
-                compiled(lambda: sampler(draws, 0), arguments.calls)
-        profiled("what computes", halves.network, feeds, arguments.calls, folder)
-        if network := recurrent.compiled(halves.network, session):
-            compiled(lambda: network([OUTPUTS[0]], feeds), arguments.calls)
+    parser.add_argument("--write", type=Path, help="put what is printed into this page")
+    options = parser.parse_args()
+    subject = SUBJECTS[options.network]
+    title = options.artifact.name if options.artifact else subject.title
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        path = options.artifact or make(subject, folder).paths["weights.onnx"]
+        lines = described(path, options.rows, options.draws, options.calls, folder)
+    command = shlex.join(["python", *sys.argv]).partition(" --write")[0]
+    text = "\n".join([f"`{command}`, one thread:", "", *lines])
+    write_section(options.write, f"Profile: {title}, {options.rows} rows, {options.draws} draws", text)
 
 
-def tutorial(folder: Path) -> Path:
-    warnings.simplefilter("ignore", UserWarning)  # an untrained network is as fast as a trained one
-    torch.manual_seed(0)
-    data = prepare(builtin_series())
-    to_onnx(Forecaster(), folder / "tutorial.onnx", data.train.x[:32], scaling=data.scaling)
-    return folder / "tutorial.onnx"
+def described(path: Path, rows: int, draws: int, calls: int, folder: Path) -> list[str]:
+    """A line for each half of an artifact."""
+    artifact = read(path)
+    card, halves, names = artifact.card, split(artifact.content), np.arange(draws)
+    feeds: dict[str, Any] = {"draws": names, "seed": np.array(0), "levels": np.float32([0.5])}
+    feeds |= dict(zip((array.name for array in card.inputs), typical_inputs(card, rows), strict=True))
+    states = first_states(card.states, draws, rows)
+    feeds |= {array.name: state for array, state in zip(card.states, states, strict=True)}
+    if card.noise:
+        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
+    lines = []
+    if halves.drawn:
+        drawn, told = profiled(halves.sampler, feeds, calls, folder)
+        sampler = drawing.compiled(halves.sampler, halves.drawn, session)
+        lines.append(f"- what draws: {told}{compiled(sampler and (lambda: sampler(names, 0)), calls)}")
+        feeds |= drawn
+    _, told = profiled(halves.network, feeds, calls, folder)
+    network = recurrent.compiled(halves.network, session)
+    lines.append(f"- what computes: {told}{compiled(network and (lambda: network([OUTPUTS[0]], feeds)), calls)}")
+    return lines
 
 
-def profiled(title: str, model: bytes, feeds: dict[str, Any], calls: int, folder: str) -> dict[str, Any]:
-    """Print milliseconds of a call by kind of node; returns the outputs."""
+def profiled(model: bytes, feeds: dict[str, Any], calls: int, folder: Path) -> tuple[dict[str, Any], str]:
+    """A model's outputs, and its median time with the shares of its kinds of nodes, in words."""
     plain = session(model)
     own = {value.name: feeds[value.name] for value in plain.get_inputs()}
-    times = []
-    for _ in range(calls):
-        start = time.perf_counter()
-        outputs = plain.run(None, own)
-        times.append(1000 * (time.perf_counter() - start))
+    outputs = plain.run(None, own)
+    whole = median(lambda: plain.run(None, own), calls)
     watched = session(model, folder)
     for _ in range(calls):
         watched.run(None, own)
-    events = json.loads(Path(watched.end_profiling()).read_text())
     spent: Counter[str] = Counter()
     count: Counter[str] = Counter()
-    for event in events:
+    for event in json.loads(Path(watched.end_profiling()).read_text(encoding="utf-8")):
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"]
             count[event["args"]["op_name"]] += 1
-    inside = sum(spent.values()) - spent["Scan"]  # a Scan's time is that of its nodes, and its own
-    table = Table(title=f"{title}: {np.median(times):.2f} ms, [{min(times):.2f} … {max(times):.2f}]")
-    for column in ("node", "ms", "share", "calls"):
-        table.add_column(column, justify="left" if column == "node" else "right")
-    for name, microseconds in spent.most_common(16):
-        share = "" if name == "Scan" else f"{microseconds / inside:.0%}"
-        table.add_row(name, f"{microseconds / 1000 / calls:.3f}", share, str(count[name] // calls))
-    console.print(table)
-    return dict(zip((value.name for value in plain.get_outputs()), outputs, strict=True))
+    del spent["Scan"]  # its time is that of the nodes inside
+    total = sum(spent.values())
+    parts = [
+        f"{kind} {time_ / total:.0%} ({count[kind] / calls:.0f} calls)"
+        for kind, time_ in spent.most_common()
+        if time_ >= LEAST * total
+    ]
+    names = (value.name for value in plain.get_outputs())
+    return dict(zip(names, outputs, strict=True)), f"{whole:.2f} ms by its nodes: {', '.join(parts)}"
 
 
-def compiled(call: Callable[[], object], calls: int) -> None:
+def compiled(call: Callable[[], object] | None, calls: int) -> str:
+    return "" if call is None else f". By compiled code: {median(call, calls):.2f} ms"
+
+
+def median(call: Callable[[], object], calls: int) -> float:
+    """Milliseconds of a call."""
     times = []
     for _ in range(calls):
         start = time.perf_counter()
         call()
         times.append(1000 * (time.perf_counter() - start))
-    console.print(f"compiled: {np.median(times):.2f} ms, [{min(times):.2f} … {max(times):.2f}]", markup=False)
+    return float(np.median(times))
 
 
-def session(model: bytes, profile_folder: str | None = None) -> onnxruntime.InferenceSession:
+def session(model: bytes, profile_folder: Path | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     if profile_folder:
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(profile_folder) / "profile")
+        options.profile_file_prefix = str(profile_folder / "profile")
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

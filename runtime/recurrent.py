@@ -44,13 +44,13 @@ def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Netw
     shared, reads, results = attribute(layer, "shared"), strings(layer, READS), strings(layer, MAKES)
     given = named(view, INPUT)
     wanted = [name for name in reads if name not in given]
-    before = _Part(opened(part(view, makers(every, wanted), [], wanted)))
+    before = _Part(opened(part(view, makers(every, wanted), [], wanted))) if wanted else None
     others = [node for node in every if node is not layer]
     outputs = named(view, OUTPUT)
     behind = _Part(opened(part(view, makers(others, outputs, given=results), results, outputs)))
 
     def run(fetches: Sequence[str], feeds: dict[str, Any]) -> Sequence[Any]:
-        known = feeds | before(wanted, feeds)
+        known = feeds | (before(wanted, feeds) if before else {})
         x, h, c, weight = (np.ascontiguousarray(known[name]) for name in reads)
         draws, steps = len(weight), x.shape[1]
         rows = len(x) if shared else len(x) // draws

@@ -2,8 +2,8 @@
 numbers, on six networks. Every timed result is checked.
 
 Run: python benchmarks/latency.py [--quick] [--only NETWORK] [--json latency.json] [--png latency.png]
-[--write docs/benchmark.md]. All of it takes over half an hour of 2 idle cores. docs/benchmark.md says how it is
-measured.
+[--write docs/benchmark.md]. All of it takes over half an hour of 2 idle cores. With --only, the networks in an
+existing JSON file are replaced, and the others kept. docs/benchmark.md says how it is measured.
 """
 
 import argparse
@@ -88,8 +88,11 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         rounds=options.rounds or usual.rounds,
     )
     wanted = options.systems or [key for key in ENTRIES if key != "compile" or not options.quick]
-    command = shlex.join(["python", *sys.argv])
-    results: dict[str, Any] = {"command": command, "environment": environment(), "networks": {}, "linear": {}}
+    results: dict[str, Any] = {"runs": [], "environment": environment(), "networks": {}, "linear": {}}
+    if options.only and options.json and options.json.exists():
+        results |= json.loads(options.json.read_text(encoding="utf-8"))
+    run: dict[str, Any] = {"command": shlex.join(["python", *sys.argv])}
+    results["runs"].append(run)
     torch.manual_seed(0)
     began = time.monotonic()
     for name in options.only or SUBJECTS:
@@ -103,10 +106,11 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             network = Network(made, entries, effort)
             found = network.measured()
             results["networks"][name] = {"title": subject.title, **found}
+            results["networks"] = {key: results["networks"][key] for key in SUBJECTS if key in results["networks"]}
             if not results["linear"]:
                 results["linear"] = {"title": subject.title, **network.linear()}
         console.print(printed(found["results"]))
-        results["minutes"] = (time.monotonic() - began) / 60
+        run["minutes"] = (time.monotonic() - began) / 60
         if options.json:
             write_json(options.json, results)  # after each network: a long run may be cut short
     return results

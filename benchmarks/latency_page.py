@@ -68,8 +68,8 @@ def printed(results: list[Row]) -> Table:
 
 def write_page(path: Path, results: dict[str, Any], picture: Path | None) -> None:
     """Write the page anew; what other scripts put there stays."""
-    command = f"`{results['command']}`: {results['minutes']:.0f} minutes on {described(results['environment'])}"
-    head = ["# Benchmark", command]
+    runs = "; ".join(f"`{run['command']}`, {run['minutes']:.0f} minutes" for run in results["runs"])
+    head = ["# Benchmark", f"{runs}, on {described(results['environment'])}"]
     if picture is not None:
         head.append(f"![Time of an interval by network, system and rows]({picture.name})")
     sections = {"How it is measured": f"{METHOD}\n\n{linear(results['linear'])}"}

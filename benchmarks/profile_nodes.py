@@ -64,12 +64,12 @@ def described(path: Path, rows: int, draws: int, calls: int, folder: Path) -> li
     lines = []
     if halves.drawn:
         drawn, told = profiled(halves.sampler, feeds, calls, folder)
-        sampler = drawing.compiled(halves.sampler, halves.drawn, session)
+        sampler = drawing.compiled(halves.sampler, halves.drawn, session, {})
         lines.append(f"- what draws: {told}{compiled(sampler and (lambda: sampler(names, 0)), calls)}")
         feeds |= drawn
     _, told = profiled(halves.network, feeds, calls, folder)
     network = recurrent.compiled(halves.network, session)
-    lines.append(f"- what computes: {told}{compiled(network and (lambda: network([OUTPUTS[0]], feeds)), calls)}")
+    lines.append(f"- what computes: {told}{compiled(network and (lambda: network.run([OUTPUTS[0]], feeds)), calls)}")
     return lines
 
 

@@ -14,6 +14,7 @@ def lstm(
     h: Floats,
     c: Floats,
     weight: Floats,
+    inputs_first: bool,
     sequence: Floats,
     h_last: Floats,
     c_last: Floats,
@@ -21,5 +22,6 @@ def lstm(
     """Evaluate an LSTM for `sizes` S draws, B rows, T steps, F inputs, H hidden units.
 
     x [S, B, T, F] or [B, T, F]; first states h, c [S, B, H] or [B, H]; weight [S, 4H, F + H + 1], gates i, f, g, o of
-    (x, h, 1). Fills `h_last`, `c_last` [S, B, H], and `sequence` [S, B, T, H] unless it is empty.
+    (x, h, 1), or with `inputs_first` [S, F + H + 1, 4H]. Fills `h_last`, `c_last` [S, B, H], and `sequence`
+    [S, B, T, H] unless it is empty.
     """

@@ -5,7 +5,7 @@ the weights μ + σ ⊙ ε follow from them by `compiled/draw.c`; the nodes behi
 ONNX's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,8 +46,12 @@ def by_nodes(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler:
     return lambda draws, seed: tuple(session.run(drawn, {"draws": draws, "seed": np.array(seed, dtype=np.int64)}))
 
 
-def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | None:
-    """The same by compiled code; None where there is none, or no weights are drawn."""
+def compiled(half: bytes, drawn: Sequence[str], opened: Opened, views: Mapping[str, tuple[int, int]]) -> Sampler | None:
+    """The same by compiled code; None where there is none, or no weights are drawn.
+
+    `views` names drawn arrays that need no memory of their own where they are a site's weights, reshaped to these sizes
+    for each draw and transposed.
+    """
     view = memoryview(half)
     every = nodes(view)
     sites = [_site(node) for node in every if _draws_weights(node)]
@@ -57,13 +61,15 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | Non
     values = opened(part(view, makers(every, constants), [], constants)).run(constants, {})
     posterior = {name: np.ascontiguousarray(value) for name, value in zip(constants, values, strict=True)}
     weights = [site.weights for site in sites]
-    further = [name for name in drawn if name not in weights]
+    sources = {name: _only_transposed(every, name) for name in views}
+    seen = {name: source for name, source in sources.items() if source in weights}
+    further = [name for name in drawn if name not in weights and name not in seen]
     behind = [node for node in makers(every, further) if not _draws_weights(node)]
     session = opened(part(view, behind, weights, further)) if further else None
     read = {value.name for value in session.get_inputs()} if session else set()
 
     def sample(draws: NDArray[np.int64], seed: int) -> Arrays:
-        made = {}
+        made: dict[str, NDArray[np.float32]] = {}
         for site in sites:
             mu, sigma = posterior[site.mu], posterior[site.sigma]
             made[site.weights] = np.empty((len(draws), len(mu)), dtype=np.float32)
@@ -72,6 +78,8 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | Non
             feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)} | made
             results = session.run(further, {name: array for name, array in feeds.items() if name in read})
             made |= dict(zip(further, results, strict=True))
+        for name, source in seen.items():
+            made[name] = made[source].reshape(-1, *views[name]).transpose(0, 2, 1)
         return tuple(made[name] for name in drawn)
 
     return sample
@@ -80,6 +88,14 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened) -> Sampler | Non
 def _draws_weights(node: memoryview) -> bool:
     """For the draws of a call, that is: a frozen layer has a single one of its own."""
     return strings(node, KIND) == ["BayesianWeights"] and strings(node, READS)[:2] == ["draws", "seed"]
+
+
+def _only_transposed(nodes: Sequence[memoryview], name: str) -> str:
+    """The site's weights that a tensor is but for a reshape and a transposition; "" where it is more."""
+    chain = makers(nodes, [name])[-3:]
+    if [strings(node, KIND)[0] for node in chain] != ["BayesianWeights", "Reshape", "Transpose"]:
+        return ""
+    return strings(chain[1], READS)[0]
 
 
 def _site(node: memoryview) -> _Site:

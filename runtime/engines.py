@@ -85,12 +85,14 @@ class OnnxEngine:
             return onnxruntime.InferenceSession(model, options, providers=providers)
 
         try:
-            compiled = compiled and device == "cpu"  # on a GPU all runs there
-            network = recurrent.compiled(halves.network, opened) if compiled else None
-            self._network = network or opened(halves.network).run
+            # On a GPU all runs there.
+            compute = recurrent.compiled(halves.network, opened) if compiled and device == "cpu" else None
+            self._network = compute.run if compute else opened(halves.network).run
             if halves.drawn:
-                sampler = drawing.compiled(halves.sampler, halves.drawn, opened) if compiled else None
-                self._sampler = sampler or drawing.by_nodes(halves.sampler, halves.drawn, opened)
+                views = compute.views if compute else {}
+                parts = halves.sampler, halves.drawn, opened
+                draw = drawing.compiled(*parts, views) if compiled and device == "cpu" else None
+                self._sampler = draw or drawing.by_nodes(*parts)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"

@@ -3,8 +3,9 @@
 The half of a file that computes (see `split`) is cut at its LSTM: what comes before and behind stays ONNX's.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,13 @@ Network = Callable[[Sequence[str], dict[str, Any]], Sequence[Any]]
 """Names of outputs, and inputs by name -> those outputs."""
 
 
-def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Network | None:
+class Compiled(NamedTuple):
+    run: Network
+    views: dict[str, tuple[int, int]]
+    """Names of drawn [S, 4H, K] that may be views, transposed, of arrays [S, K, 4H]; with the sizes K and 4H."""
+
+
+def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Compiled | None:
     """What evaluates the half that computes; None where nothing is compiled, or not one small LSTM is all there is.
 
     `opened` gives a session for a model.
@@ -39,7 +46,8 @@ def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Netw
         return None
     (layer,) = layers
     features, hidden = attribute(layer, "inputs"), attribute(layer, "hidden")
-    if 4 * hidden * (features + hidden + 1) > MOST_WEIGHTS:
+    sizes = features + hidden + 1, 4 * hidden
+    if math.prod(sizes) > MOST_WEIGHTS:
         return None
     shared, reads, results = attribute(layer, "shared"), strings(layer, READS), strings(layer, MAKES)
     given = named(view, INPUT)
@@ -51,17 +59,20 @@ def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Netw
 
     def run(fetches: Sequence[str], feeds: dict[str, Any]) -> Sequence[Any]:
         known = feeds | (before(wanted, feeds) if before else {})
-        x, h, c, weight = (np.ascontiguousarray(known[name]) for name in reads)
+        x, h, c = (np.ascontiguousarray(known[name]) for name in reads[:3])
+        weight = known[reads[3]]
+        if inputs_first := not weight.flags.c_contiguous:
+            weight = np.ascontiguousarray(weight.transpose(0, 2, 1))  # no copy, where it is a view of what was drawn
         draws, steps = len(weight), x.shape[1]
         rows = len(x) if shared else len(x) // draws
         states = [np.empty((draws * rows, hidden), dtype=np.float32) for _ in range(2)]
         sequence = np.empty((draws * rows, steps, hidden) if len(results) > 2 else 0, dtype=np.float32)
-        _compiled.lstm((draws, rows, steps, features, hidden), x, h, c, weight, sequence, *states)
+        _compiled.lstm((draws, rows, steps, features, hidden), x, h, c, weight, inputs_first, sequence, *states)
         made = (sequence, *states) if len(results) > 2 else states
         answers = behind(fetches, known | dict(zip(results, made, strict=True)))
         return [answers[name] for name in fetches]
 
-    return run
+    return Compiled(run, {reads[3]: sizes})
 
 
 class _Part:

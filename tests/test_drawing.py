@@ -52,7 +52,7 @@ def path(exported, tmp_path) -> Callable[[str], Path]:
 @pytest.mark.parametrize("name", ["demo", "gru_linear", "zoo", "bare", "double", "noise", "half size"])
 def test_compiled_code_draws_what_the_nodes_draw(path, name: str) -> None:
     halves = split(read(path(name)).content)
-    compiled = drawing.compiled(halves.sampler, halves.drawn, opened)
+    compiled = drawing.compiled(halves.sampler, halves.drawn, opened, {})
     assert compiled is not None
     got, want = compiled(DRAWS, SEED), drawing.by_nodes(halves.sampler, halves.drawn, opened)(DRAWS, SEED)
     assert len(got) == len(want) == len(halves.drawn)
@@ -64,9 +64,23 @@ def test_compiled_code_draws_what_the_nodes_draw(path, name: str) -> None:
 
 
 @compiled_only
+def test_views_have_no_memory_of_their_own(path) -> None:
+    halves = split(read(path("demo")).content)
+    plain, viewing = (
+        drawing.compiled(halves.sampler, halves.drawn, opened, views) for views in ({}, {"drawn.0": (12, 40)})
+    )
+    assert plain is not None
+    assert viewing is not None
+    (want,), (got,) = plain(DRAWS, SEED), viewing(DRAWS, SEED)
+    assert got.base is not None
+    assert got.transpose(0, 2, 1).flags.c_contiguous
+    np.testing.assert_array_equal(got, want)
+
+
+@compiled_only
 def test_a_draw_is_the_same_to_the_bit_in_any_company(path) -> None:
     halves = split(read(path("demo")).content)
-    compiled: Any = drawing.compiled(halves.sampler, halves.drawn, opened)
+    compiled: Any = drawing.compiled(halves.sampler, halves.drawn, opened, {})
     (together,) = compiled(DRAWS, SEED)
     for k, draw in enumerate(DRAWS):
         np.testing.assert_array_equal(compiled(np.array([draw]), SEED)[0][0], together[k])

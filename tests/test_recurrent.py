@@ -37,7 +37,7 @@ def run(x: np.ndarray, h: np.ndarray, c: np.ndarray, weight: np.ndarray, sequenc
     hidden = gates // 4
     out = np.empty((draws, rows, steps, hidden) if sequence else 0, np.float32)
     states = [np.empty((draws, rows, hidden), np.float32) for _ in range(2)]
-    recurrent._compiled.lstm((draws, rows, steps, inputs, hidden), x, h, c, weight, out, *states)
+    recurrent._compiled.lstm((draws, rows, steps, inputs, hidden), x, h, c, weight, False, out, *states)
     return out, *states
 
 
@@ -74,6 +74,10 @@ def test_the_closed_form(draws: int, inputs: int, hidden: int, shared: bool) -> 
     # Each step adds some ten roundings of sums of up to 17 terms below 4; the gates shrink what came before.
     np.testing.assert_allclose(sequence, want, rtol=0, atol=10 * steps * EPS)
     np.testing.assert_array_equal(h_last, sequence[:, :, -1])
+    turned = np.ascontiguousarray(weight.transpose(0, 2, 1))
+    other, states = np.empty_like(sequence), [np.empty_like(h_last) for _ in range(2)]
+    recurrent._compiled.lstm((draws, rows, steps, inputs, hidden), x, h, c, turned, True, other, *states)
+    np.testing.assert_array_equal(other, sequence)
     alone = run(x, h, c, weight, sequence=False)
     assert alone[0].size == 0
     np.testing.assert_array_equal(alone[1], h_last)
@@ -135,10 +139,10 @@ def test_arrays_that_do_not_fit_are_refused(wrong: int) -> None:
     random = np.random.default_rng(0)
     arrays = [floats(random, shape) for shape in ((2, 5, 1), (2, 3), (2, 3), (4, 12, 5), (4, 2, 5, 3))]
     arrays += [np.empty((4, 2, 3), np.float32) for _ in range(2)]
-    recurrent._compiled.lstm((4, 2, 5, 1, 3), *arrays)
+    recurrent._compiled.lstm((4, 2, 5, 1, 3), *arrays[:4], False, *arrays[4:])
     arrays[wrong] = arrays[wrong].ravel()[:-1].copy()
     with pytest.raises(ValueError, match="do not have the sizes"):
-        recurrent._compiled.lstm((4, 2, 5, 1, 3), *arrays)
+        recurrent._compiled.lstm((4, 2, 5, 1, 3), *arrays[:4], False, *arrays[4:])
 
 
 class Behind(nn.Module):
@@ -180,7 +184,7 @@ def test_artifacts_answer_as_their_own_nodes_do(tmp_path, name: str) -> None:
         feeds = {"x": x[:rows, :steps], "draws": draws, "seed": np.array(8), "levels": np.float32([0.5])}
         feeds |= dict(zip(halves.drawn, drawn, strict=True))
         (want,) = nodes.run(["samples"], {value.name: feeds[value.name] for value in nodes.get_inputs()})
-        (got,) = compiled(["samples"], feeds)
+        (got,) = compiled.run(["samples"], feeds)
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())
 

@@ -83,9 +83,9 @@ INLINE void evaluate(const struct lstm *work, const struct room *room) {
         for (size_t lane = 0; lane < LANES; lane++) {
             const float *source = work->weight + draws[lane] * GATES * H * K;
             for (size_t gate = 0; gate < GATES; gate++)
-                for (size_t unit = 0; unit < H; unit++) {
+                for (size_t unit = 0; unit < H; unit++, source += work->next_gate) {
                     float *target = (float *)(room->weight + unit * K * GATES + gate) + lane;
-                    for (size_t k = 0; k < K; k++) target[k * GATES * LANES] = *source++;
+                    for (size_t k = 0; k < K; k++) target[k * GATES * LANES] = source[k * work->next_input];
                 }
         }
         for (size_t row = 0; row < B; row++) {

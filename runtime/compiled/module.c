@@ -33,9 +33,10 @@ static PyObject *draw(PyObject *module, PyObject *arguments) {
 static PyObject *lstm(PyObject *module, PyObject *arguments) {
     Py_buffer x, h, c, weight, sequence, h_last, c_last;
     Py_ssize_t draws, rows, steps, inputs, hidden;
+    int inputs_first;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "(nnnnn)y*y*y*y*w*w*w*", &draws, &rows, &steps, &inputs, &hidden, &x, &h, &c,
-                          &weight, &sequence, &h_last, &c_last))
+    if (!PyArg_ParseTuple(arguments, "(nnnnn)y*y*y*y*pw*w*w*", &draws, &rows, &steps, &inputs, &hidden, &x, &h, &c,
+                          &weight, &inputs_first, &sequence, &h_last, &c_last))
         return NULL;
     const Py_ssize_t number = sizeof(float), state = rows * hidden * number, values = rows * steps * inputs * number;
     const int fits = (x.len == values || x.len == draws * values) && (h.len == state || h.len == draws * state) &&
@@ -50,6 +51,8 @@ static PyObject *lstm(PyObject *module, PyObject *arguments) {
             .x = x.buf, .x_draw = x.len == values ? 0 : (size_t)(values / number),
             .h = h.buf, .c = c.buf, .state_draw = h.len == state ? 0 : (size_t)(state / number),
             .weight = weight.buf,
+            .next_gate = inputs_first ? 1 : (size_t)(inputs + hidden + 1),
+            .next_input = inputs_first ? (size_t)(4 * hidden) : 1,
             .sequence = sequence.len ? sequence.buf : NULL, .h_last = h_last.buf, .c_last = c_last.buf,
         };
         Py_BEGIN_ALLOW_THREADS

@@ -33,6 +33,8 @@ class Engine(Protocol):
     name: str
     room: int | None
     """Bytes that a chunk of draws may take; None for what fits a core's cache."""
+    joins: bool
+    """Whether the calling thread takes chunks too. On it torch would compute with threads of its own."""
 
     def pool(self, threads: int) -> "Executor | None":
         """Threads to run chunks on, or None where one chunk at a time is best."""
@@ -68,6 +70,7 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool =
 
 class OnnxEngine:
     name = "onnxruntime"
+    joins = True
 
     def __init__(self, artifact: Artifact, device: str, keep: int, compiled: bool) -> None:
         import onnxruntime
@@ -157,6 +160,7 @@ class _TorchEngine:
     name: str
     kind: str
     """Of artifact, as a message calls it."""
+    joins = False
 
     def __init__(self, artifact: Artifact, device: str) -> None:
         try:

@@ -454,11 +454,15 @@ class Model:
         alone = not self._called and len(draws) <= chunk * self._threads
         self._called = True
         pool = None if alone else self._pool
-        return planner.run(lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, pool)
+        joins = self._engine.joins
+        helpers = self._threads - joins
+        return planner.run(
+            lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, pool, helpers, joins
+        )
 
     @cached_property
     def _pool(self) -> "Executor | None":
-        return self._engine.pool(self._threads) if self._threads > 1 else None
+        return self._engine.pool(self._threads - self._engine.joins) if self._threads > 1 else None
 
 
 def _steps(inputs: Arrays) -> int:

@@ -138,11 +138,26 @@ def run(
     evaluate: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], ...]],
     draws: NDArray[np.int64],
     chunk: int,
-    pool: "Executor | None",
+    pool: "Executor | None" = None,
+    helpers: int = 0,
+    joins: bool = True,
 ) -> tuple[NDArray[np.float32], ...]:
-    """Samples [S, B, …] of draws [S] for each output, chunk by chunk into one array; `chunk` is a multiple of 16."""
+    """Samples [S, B, …] of draws [S] for each output, chunk by chunk into one array; `chunk` is a multiple of 16.
+
+    `helpers` threads of a pool take chunks, and so does the caller's where it `joins`: waking another takes time.
+    """
     answers: list[NDArray[np.float32]] = []
+    starts = range(0, len(draws), chunk)
+    left = iter(starts)
     lock = Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                start = next(left, None)
+            if start is None:
+                return
+            place(start)
 
     def place(start: int) -> None:
         names = draws[start : start + chunk]
@@ -153,7 +168,12 @@ def run(
         for answer, part in zip(answers, parts, strict=True):
             answer[start : start + len(names)] = part[: len(names)]
 
-    starts = range(0, len(draws), chunk)
-    for _ in pool.map(place, starts) if pool and len(starts) > 1 else map(place, starts):
-        pass
+    others = [pool.submit(work) for _ in range(min(helpers, len(starts) - joins))] if pool and len(starts) > 1 else []
+    try:
+        if joins or not others:
+            work()
+    finally:
+        for other in others:
+            if not (joins and other.cancel()):  # one that did not begin, its thread being busy, has nothing left to do
+                other.result()
     return tuple(answers)

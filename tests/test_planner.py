@@ -1,5 +1,7 @@
 """Chunk sizes: guessed from the card, measured once, and never seen in an answer."""
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -95,6 +97,47 @@ def test_work_that_threads_hardly_speed_up_is_one_chunk(card, slow_by) -> None:
     assert sizes(0.95 * edge, threads=2) == [512, 1008, 1008]
     assert sizes(1.05 * edge, threads=2) == [512, 512, 512]
     assert sizes(0.95 * edge, threads=1)[1:] == [1008, 1008]  # as guessed
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_every_chunk_is_evaluated_once(joins: bool) -> None:
+    evaluated: list[int] = []
+    threads: set[int] = set()
+
+    def evaluate(names: np.ndarray) -> tuple[np.ndarray, ...]:
+        evaluated.append(names[0])
+        threads.add(threading.get_ident())
+        time.sleep(0.005)
+        return (names[:, np.newaxis].astype(np.float32),)
+
+    with ThreadPoolExecutor(2) as pool:
+        (answer,) = planner.run(evaluate, np.arange(100), 16, pool, helpers=2, joins=joins)
+    np.testing.assert_array_equal(answer[:, 0], np.arange(100))
+    assert sorted(evaluated) == list(range(0, 100, 16))
+    assert (threading.get_ident() in threads) == joins
+    assert len(threads) == 2 + joins
+
+
+def test_a_busy_pool_is_not_waited_for() -> None:
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(done.wait)
+        (answer,) = planner.run(lambda names: (names.astype(np.float32),), np.arange(64), 16, pool, helpers=1)
+        done.set()
+    np.testing.assert_array_equal(answer, np.arange(64))
+
+
+def test_an_error_of_any_thread_is_the_callers() -> None:
+    for bad in (0, 48):
+
+        def evaluate(names: np.ndarray, bad: int = bad) -> tuple[np.ndarray, ...]:
+            time.sleep(0.002)
+            if names[0] == bad:
+                raise RuntimeError("no")
+            return (names.astype(np.float32),)
+
+        with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no"):
+            planner.run(evaluate, np.arange(64), 16, pool, helpers=1)
 
 
 def test_a_gpu_takes_few_large_chunks_that_fit_its_room(card) -> None:

@@ -55,7 +55,7 @@ class Effort:
     """Draws of the check that time is proportional to them, the fewer ones: of loops, of others."""
 
 
-FULL = Effort([1, 64, 1024], [100, 1000], 9, 1.0, 16_384, {True: 50, False: 200})
+FULL = Effort([1, 64, 1024], [100, 1000], 25, 1.0, 16_384, {True: 50, False: 200})
 QUICK = Effort([1, 64], [100], 3, 0.2, 2048, {True: 4, False: 16})
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from studies import read_sections, write_sections
 from systems import MOST_BYTES
 
-from murho.cli.bench import LEVEL
+from murho.cli.bench import LEVEL, SETTLING
 
 Row = dict[str, Any]
 
@@ -28,8 +28,8 @@ MOST_ERRORS = 7
 
 METHOD = f"""A call gives mean, standard deviation and the {LEVEL:.0%} interval of every row; all systems take them from
 their samples by the same code. For each shape the systems are called in turn, so that a slow moment of the machine hits
-all; before each short call comes one that is not timed, so that no system finds the caches as another left them. Each
-call draws anew, except in `same seed`, which may use what it kept. Cells: median, quartiles, and how many
+all; before each short call come {SETTLING} that are not timed, so that no system finds the caches as another left them,
+or its own threads asleep. Each call draws anew, except in `same seed`, which may use what it kept. Cells: median, quartiles, and how many
 times faster than BLiTZ's loop, whose faster thread count is the baseline.
 
 - **BLiTZ loop**: a forward pass for each draw, as BLiTZ's users write it, under `torch.no_grad` on one thread and on

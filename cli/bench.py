@@ -26,6 +26,7 @@ LOOP = "BLiTZ loop"
 LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
 LEVEL = 0.95
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
+SETTLING = 3  # calls before one that is timed
 WARM_UP = 5  # calls: the first ones of a shape allocate, optimise, try sizes of chunks, and keep what they draw
 
 
@@ -95,8 +96,8 @@ def timed(
 ) -> tuple[dict[str, list[float]], dict[str, Intervals]]:
     """Milliseconds of each call, and each system's last answer. `after` sees every answer, its time is not counted.
 
-    Before each call of a `settled` system comes one that is not timed, so that the core's caches hold what this system
-    works with, and not what the one before it left.
+    Before each call of a `settled` system come some that are not timed, so that the caches hold what this system works
+    with and not what the one before it left, and its threads are awake.
 
     The systems go in turn, so that a slow moment of the machine hits all; one with fewer turns gets them spread over
     the others'. Every call of a system has a seed that it never had before, in another shape neither: nothing that
@@ -108,8 +109,8 @@ def timed(
     for turn in range(most):
         for name, system in systems.items():
             if (done := len(times[name])) < turns[name] * (turn + 1) // most:
-                if name in settled:
-                    system(x, draws, first + most + done)
+                for call in range(SETTLING if name in settled else 0):
+                    system(x, draws, first + most + SETTLING * done + call)
                 start = time.perf_counter()
                 answers[name] = system(x, draws, first + done)
                 times[name].append(1000 * (time.perf_counter() - start))

@@ -29,8 +29,8 @@ MOST_ERRORS = 7
 METHOD = f"""A call gives mean, standard deviation and the {LEVEL:.0%} interval of every row; all systems take them from
 their samples by the same code. For each shape the systems are called in turn, so that a slow moment of the machine hits
 all; before each short call come {SETTLING} that are not timed, so that no system finds the caches as another left them,
-or its own threads asleep. Each call draws anew, except in `same seed`, which may use what it kept. Cells: median, quartiles, and how many
-times faster than BLiTZ's loop, whose faster thread count is the baseline.
+or its own threads asleep. Each call draws anew, except in `same seed`, which may use what it kept. Cells: median,
+quartiles, and how many times faster than BLiTZ's loop, whose faster thread count is the baseline.
 
 - **BLiTZ loop**: a forward pass for each draw, as BLiTZ's users write it, under `torch.no_grad` on one thread and on
   all cores; under `torch.inference_mode`; and with the network compiled by `torch.compile`, which compiles again for

@@ -1,6 +1,6 @@
-"""Run a small LSTM by compiled code: several times as fast as ONNX Runtime's scan, equal to float32 rounding.
+"""Run small LSTMs by compiled code: several times as fast as ONNX Runtime's scan, equal to float32 rounding.
 
-The half of a file that computes (see `split`) is cut at its LSTM: what comes before and behind stays ONNX's.
+The half of a file that computes (see `split`) is cut at each LSTM: what comes before, between and behind stays ONNX's.
 """
 
 import math
@@ -35,53 +35,75 @@ class Compiled(NamedTuple):
 
 
 def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Compiled | None:
-    """What evaluates the half that computes; None where nothing is compiled, or not one small LSTM is all there is.
+    """What evaluates the half that computes; None where nothing is compiled, no LSTM is there, or a large one is.
 
     `opened` gives a session for a model.
     """
     view = memoryview(half)
     every = nodes(view)
-    layers = [node for node in every if strings(node, KIND)[0] in ("BayesianLSTM", "BayesianLSTMLast")]
-    if _compiled is None or len(layers) != 1 or any(has_bodies(node) for node in every):
+    layers = [_Layer(node) for node in every if strings(node, KIND)[0] in ("BayesianLSTM", "BayesianLSTMLast")]
+    large = any(math.prod(layer.sizes) > MOST_WEIGHTS for layer in layers)
+    if _compiled is None or not layers or large or any(has_bodies(node) for node in every):
         return None
-    (layer,) = layers
-    features, hidden = attribute(layer, "inputs"), attribute(layer, "hidden")
-    sizes = features + hidden + 1, 4 * hidden
-    if math.prod(sizes) > MOST_WEIGHTS:
-        return None
-    shared, reads, results = attribute(layer, "shared"), strings(layer, READS), strings(layer, MAKES)
-    given = named(view, INPUT)
-    wanted = [name for name in reads if name not in given]
-    before = _Part(opened(part(view, makers(every, wanted), [], wanted))) if wanted else None
-    others = [node for node in every if node is not layer]
-    outputs = named(view, OUTPUT)
-    behind = _Part(opened(part(view, makers(others, outputs, given=results), results, outputs)))
+    inputs, outputs = named(view, INPUT), named(view, OUTPUT)
+    known: list[str] = []  # tensors that are there when a stage begins, beside the inputs
+
+    def part_for(wanted: Sequence[str]) -> _Part | None:
+        missing = [name for name in dict.fromkeys(wanted) if name not in known and name not in inputs]
+        if not missing:
+            return None
+        model = part(view, makers(every, missing, given=known), known, missing)
+        known.extend(missing)
+        return _Part(opened(model), missing)
+
+    stages = []
+    for layer in layers:
+        stages.append((part_for(layer.reads), layer))
+        known.extend(layer.makes)
+    last = part_for(outputs)
 
     def run(fetches: Sequence[str], feeds: dict[str, Any]) -> Sequence[Any]:
-        known = feeds | (before(wanted, feeds) if before else {})
-        x, h, c = (np.ascontiguousarray(known[name]) for name in reads[:3])
-        weight = known[reads[3]]
+        values = dict(feeds)
+        for before, layer in stages:
+            values |= before(values) if before else {}
+            values |= layer(values)
+        values |= last(values) if last else {}
+        return [values[name] for name in fetches]
+
+    return Compiled(run, {layer.reads[3]: layer.sizes for layer in layers})
+
+
+class _Layer:
+    """A BayesianLSTM, with the names of what it reads and makes."""
+
+    def __init__(self, node: memoryview) -> None:
+        self.reads, self.makes = strings(node, READS), strings(node, MAKES)
+        self._shared = attribute(node, "shared")
+        self._features, self._hidden = attribute(node, "inputs"), attribute(node, "hidden")
+        self.sizes = self._features + self._hidden + 1, 4 * self._hidden
+
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        x, h, c = (np.ascontiguousarray(values[name]) for name in self.reads[:3])
+        weight = values[self.reads[3]]
         if inputs_first := not weight.flags.c_contiguous:
             weight = np.ascontiguousarray(weight.transpose(0, 2, 1))  # no copy, where it is a view of what was drawn
-        draws, steps = len(weight), x.shape[1]
-        rows = len(x) if shared else len(x) // draws
+        draws, steps, hidden = len(weight), x.shape[1], self._hidden
+        rows = len(x) if self._shared else len(x) // draws
+        whole = len(self.makes) > 2
         states = [np.empty((draws * rows, hidden), dtype=np.float32) for _ in range(2)]
-        sequence = np.empty((draws * rows, steps, hidden) if len(results) > 2 else 0, dtype=np.float32)
-        _compiled.lstm((draws, rows, steps, features, hidden), x, h, c, weight, inputs_first, sequence, *states)
-        made = (sequence, *states) if len(results) > 2 else states
-        answers = behind(fetches, known | dict(zip(results, made, strict=True)))
-        return [answers[name] for name in fetches]
-
-    return Compiled(run, {reads[3]: sizes})
+        sequence = np.empty((draws * rows, steps, hidden) if whole else 0, dtype=np.float32)
+        sizes = draws, rows, steps, self._features, hidden
+        _compiled.lstm(sizes, x, h, c, weight, inputs_first, sequence, *states)
+        return dict(zip(self.makes, (sequence, *states) if whole else states, strict=True))
 
 
 class _Part:
-    """A session that is fed with what it reads."""
+    """A session that is fed with what it reads, of all values by name."""
 
-    def __init__(self, session: "InferenceSession") -> None:
-        self._session = session
+    def __init__(self, session: "InferenceSession", makes: Sequence[str]) -> None:
+        self._session, self._makes = session, makes
         self._reads = [value.name for value in session.get_inputs()]
 
-    def __call__(self, fetches: Sequence[str], feeds: dict[str, Any]) -> dict[str, Any]:
-        results: Arrays = self._session.run(fetches, {name: feeds[name] for name in self._reads})
-        return dict(zip(fetches, results, strict=True))
+    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
+        results: Arrays = self._session.run(self._makes, {name: values[name] for name in self._reads})
+        return dict(zip(self._makes, results, strict=True))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from profile_nodes import tutorial
+from networks import SUBJECTS, make
 from studies import write_section
 
 from murho.runtime.artifact import read
@@ -74,13 +74,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        artifact = read(tutorial(folder))
+        artifact = read(make(SUBJECTS["lstm10"], folder).paths["weights.onnx"])
         halves = split(artifact.content)
         models = [halves.sampler, halves.network]
         systems = {name: System(models, change) for name, change in OPTIONS.items()}
         systems[SAVED] = System(saved(models, folder), lambda _: None)
         lines = [
-            "`python benchmarks/session_options.py`: the tutorial's LSTM, 1000 draws on one thread of murho's, medians "
+            "`python benchmarks/session_options.py`: the tutorial's LSTM by its nodes, 1000 draws on one thread, medians "
             f"of {ROUNDS} calls in turn.",
             "",
             "| ONNX Runtime's options | load | 1 row | 64 rows |",

@@ -80,8 +80,8 @@ def main() -> None:
         systems = {name: System(models, change) for name, change in OPTIONS.items()}
         systems[SAVED] = System(saved(models, folder), lambda _: None)
         lines = [
-            "`python benchmarks/session_options.py`: the tutorial's LSTM by its nodes, 1000 draws on one thread, medians "
-            f"of {ROUNDS} calls in turn.",
+            "`python benchmarks/session_options.py`: the tutorial's LSTM by its nodes, 1000 draws on one thread, "
+            f"medians of {ROUNDS} calls in turn.",
             "",
             "| ONNX Runtime's options | load | 1 row | 64 rows |",
             "|---|---|---|---|",

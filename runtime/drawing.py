@@ -7,28 +7,17 @@ ONNX's.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .graph import KIND, MAKES, READS, attribute, makers, nodes, part
 from .kept import Arrays
+from .parts import Opened, Part, _compiled
 from .protobuf import strings
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-try:
-    from . import _compiled
-except ImportError:  # it was installed where no C compiler is
-    _compiled = None  # type: ignore[assignment]
 
 Sampler = Callable[[NDArray[np.int64], int], Arrays]
 """Draws [S] and a seed -> what is drawn, each [S, …]."""
-
-Opened = Callable[[bytes], "InferenceSession"]
-"""A model -> a session for it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +54,7 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened, views: Mapping[s
     seen = {name: source for name, source in sources.items() if source in weights}
     further = [name for name in drawn if name not in weights and name not in seen]
     behind = [node for node in makers(every, further) if not _draws_weights(node)]
-    session = opened(part(view, behind, weights, further)) if further else None
-    read = {value.name for value in session.get_inputs()} if session else set()
+    finish = Part(opened(part(view, behind, weights, further)), further) if further else None
 
     def sample(draws: NDArray[np.int64], seed: int) -> Arrays:
         made: dict[str, NDArray[np.float32]] = {}
@@ -74,10 +62,8 @@ def compiled(half: bytes, drawn: Sequence[str], opened: Opened, views: Mapping[s
             mu, sigma = posterior[site.mu], posterior[site.sigma]
             made[site.weights] = np.empty((len(draws), len(mu)), dtype=np.float32)
             _compiled.draw(draws, seed, site.number, mu, sigma, made[site.weights])
-        if session:
-            feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64)} | made
-            results = session.run(further, {name: array for name, array in feeds.items() if name in read})
-            made |= dict(zip(further, results, strict=True))
+        if finish:
+            made |= finish({"draws": draws, "seed": np.array(seed, dtype=np.int64)} | made)
         for name, source in seen.items():
             made[name] = made[source].reshape(-1, *views[name]).transpose(0, 2, 1)
         return tuple(made[name] for name in drawn)

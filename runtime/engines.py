@@ -88,13 +88,12 @@ class OnnxEngine:
             return onnxruntime.InferenceSession(model, options, providers=providers)
 
         try:
-            # On a GPU all runs there.
-            compute = recurrent.compiled(halves.network, opened) if compiled and device == "cpu" else None
+            compiled = compiled and device == "cpu"  # on a GPU all runs there
+            compute = recurrent.compiled(halves.network, opened) if compiled else None
             self._network = compute.run if compute else opened(halves.network).run
             if halves.drawn:
-                views = compute.views if compute else {}
-                parts = halves.sampler, halves.drawn, opened
-                draw = drawing.compiled(*parts, views) if compiled and device == "cpu" else None
+                parts, views = (halves.sampler, halves.drawn, opened), compute.views if compute else {}
+                draw = drawing.compiled(*parts, views) if compiled else None
                 self._sampler = draw or drawing.by_nodes(*parts)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(

@@ -92,6 +92,7 @@ class Model:
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
+        self._helpers = threads - engine.joins  # beside the caller's thread, where it takes chunks
         self._called = False
         self._pace = Pace()
         self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
@@ -454,15 +455,18 @@ class Model:
         alone = not self._called and len(draws) <= chunk * self._threads
         self._called = True
         pool = None if alone else self._pool
-        joins = self._engine.joins
-        helpers = self._threads - joins
         return planner.run(
-            lambda part: self._engine.samples(inputs, part, seed, noise), draws, chunk, pool, helpers, joins
+            lambda part: self._engine.samples(inputs, part, seed, noise),
+            draws,
+            chunk,
+            pool,
+            self._helpers,
+            self._engine.joins,
         )
 
     @cached_property
     def _pool(self) -> "Executor | None":
-        return self._engine.pool(self._threads - self._engine.joins) if self._threads > 1 else None
+        return self._engine.pool(self._helpers) if self._threads > 1 else None
 
 
 def _steps(inputs: Arrays) -> int:

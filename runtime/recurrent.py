@@ -5,21 +5,13 @@ The half of a file that computes (see `split`) is cut at each LSTM: what comes b
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .graph import INPUT, KIND, MAKES, OUTPUT, READS, attribute, has_bodies, makers, named, nodes, part
-from .kept import Arrays
+from .parts import Opened, Part, _compiled
 from .protobuf import strings
-
-if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
-
-try:
-    from . import _compiled
-except ImportError:  # it was installed where no C compiler is
-    _compiled = None  # type: ignore[assignment]
 
 MOST_WEIGHTS = 2**11
 """Weights of a layer; ONNX Runtime's matrix products are faster at more, and at many rows."""
@@ -34,11 +26,8 @@ class Compiled(NamedTuple):
     """Names of drawn [S, 4H, K] that may be views, transposed, of arrays [S, K, 4H]; with the sizes K and 4H."""
 
 
-def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Compiled | None:
-    """What evaluates the half that computes; None where nothing is compiled, no LSTM is there, or a large one is.
-
-    `opened` gives a session for a model.
-    """
+def compiled(half: bytes, opened: Opened) -> Compiled | None:
+    """What evaluates the half that computes; None where nothing is compiled, no LSTM is there, or a large one is."""
     view = memoryview(half)
     every = nodes(view)
     layers = [_Layer(node) for node in every if strings(node, KIND)[0] in ("BayesianLSTM", "BayesianLSTMLast")]
@@ -48,13 +37,13 @@ def compiled(half: bytes, opened: Callable[[bytes], "InferenceSession"]) -> Comp
     inputs, outputs = named(view, INPUT), named(view, OUTPUT)
     known: list[str] = []  # tensors that are there when a stage begins, beside the inputs
 
-    def part_for(wanted: Sequence[str]) -> _Part | None:
+    def part_for(wanted: Sequence[str]) -> Part | None:
         missing = [name for name in dict.fromkeys(wanted) if name not in known and name not in inputs]
         if not missing:
             return None
         model = part(view, makers(every, missing, given=known), known, missing)
         known.extend(missing)
-        return _Part(opened(model), missing)
+        return Part(opened(model), missing)
 
     stages = []
     for layer in layers:
@@ -95,15 +84,3 @@ class _Layer:
         sizes = draws, rows, steps, self._features, hidden
         _compiled.lstm(sizes, x, h, c, weight, inputs_first, sequence, *states)
         return dict(zip(self.makes, (sequence, *states) if whole else states, strict=True))
-
-
-class _Part:
-    """A session that is fed with what it reads, of all values by name."""
-
-    def __init__(self, session: "InferenceSession", makes: Sequence[str]) -> None:
-        self._session, self._makes = session, makes
-        self._reads = [value.name for value in session.get_inputs()]
-
-    def __call__(self, values: dict[str, Any]) -> dict[str, Any]:
-        results: Arrays = self._session.run(self._makes, {name: values[name] for name in self._reads})
-        return dict(zip(self._makes, results, strict=True))

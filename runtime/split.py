@@ -6,9 +6,22 @@ that: they read draws, seed and constants of their own, and make the tensors `dr
 
 from dataclasses import dataclass
 
-from . import graph as onnx_graph
 from .contract import DRAWN, NEXT, OUTPUTS
-from .graph import GRAPH, INITIALIZER, INPUT, KIND, MAKES, NODE, OUTPUT, READS, TENSOR_NAME, VALUE_NAME
+from .graph import (
+    GRAPH,
+    INITIALIZER,
+    INPUT,
+    KIND,
+    MAKES,
+    NODE,
+    OUTPUT,
+    READS,
+    TENSOR_NAME,
+    VALUE_NAME,
+    framed,
+    part,
+    values,
+)
 from .protobuf import bodies, delimited, fields, strings
 
 _STATISTICS = {"Summary", "Stretch"}
@@ -36,7 +49,7 @@ def split(content: bytes) -> Halves:
     own = {name for node in nodes[:first] for name in strings(node, READS)}
 
     network = [delimited(NODE, node) for node in nodes[first:] if not _STATISTICS.intersection(strings(node, KIND))]
-    network += onnx_graph.values(INPUT, drawn)
+    network += values(INPUT, drawn)
     for number, start, body, end in fields(graph):
         field, inside = bytes(graph[start:end]), graph[body:end]
         if number == INITIALIZER:
@@ -48,5 +61,5 @@ def split(content: bytes) -> Halves:
                 network.append(field)
         elif number != NODE:
             network.append(field)
-    sampler = onnx_graph.part(view, nodes[:first], [], drawn) if drawn else b""
-    return Halves(sampler, onnx_graph.framed(view, network), drawn)
+    sampler = part(view, nodes[:first], [], drawn) if drawn else b""
+    return Halves(sampler, framed(view, network), drawn)

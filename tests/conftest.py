@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
@@ -216,6 +217,14 @@ def once(mark: Path, make: Callable[[], str]) -> str:
         if not mark.exists():
             mark.write_text(make(), encoding="utf-8")
     return mark.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def opened() -> Callable[[bytes], onnxruntime.InferenceSession]:
+    """opened(model): a session for it, which logs errors only."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return lambda model: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture(scope="session")

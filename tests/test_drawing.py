@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -22,12 +21,6 @@ SEED = -(2**40) + 5
 NOISE_TOLERANCE = 5e-6
 
 compiled_only = pytest.mark.skipif(drawing._compiled is None, reason="the C code was not compiled")
-
-
-def opened(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.fixture
@@ -50,7 +43,7 @@ def path(exported, tmp_path) -> Callable[[str], Path]:
 
 @compiled_only
 @pytest.mark.parametrize("name", ["demo", "gru_linear", "zoo", "bare", "double", "noise", "half size"])
-def test_compiled_code_draws_what_the_nodes_draw(path, name: str) -> None:
+def test_compiled_code_draws_what_the_nodes_draw(path, opened, name: str) -> None:
     halves = split(read(path(name)).content)
     compiled = drawing.compiled(halves.sampler, halves.drawn, opened, {})
     assert compiled is not None
@@ -64,7 +57,7 @@ def test_compiled_code_draws_what_the_nodes_draw(path, name: str) -> None:
 
 
 @compiled_only
-def test_views_have_no_memory_of_their_own(path) -> None:
+def test_views_have_no_memory_of_their_own(path, opened) -> None:
     halves = split(read(path("demo")).content)
     plain, viewing = (
         drawing.compiled(halves.sampler, halves.drawn, opened, views) for views in ({}, {"drawn.0": (12, 40)})
@@ -78,7 +71,7 @@ def test_views_have_no_memory_of_their_own(path) -> None:
 
 
 @compiled_only
-def test_a_draw_is_the_same_to_the_bit_in_any_company(path) -> None:
+def test_a_draw_is_the_same_to_the_bit_in_any_company(path, opened) -> None:
     halves = split(read(path("demo")).content)
     compiled: Any = drawing.compiled(halves.sampler, halves.drawn, opened, {})
     (together,) = compiled(DRAWS, SEED)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from blitz.modules import BayesianLinear, BayesianLSTM
@@ -19,12 +18,6 @@ from murho.runtime.split import split
 EPS = np.finfo(np.float32).eps
 
 compiled_only = pytest.mark.skipif(recurrent._compiled is None, reason="the C code was not compiled")
-
-
-def opened(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def floats(random: np.random.Generator, shape: tuple[int, ...], scale: float = 1.0) -> np.ndarray:
@@ -183,7 +176,7 @@ def network(name: str) -> nn.Module:
 
 @compiled_only
 @pytest.mark.parametrize("name", ["forecaster", "path", "behind", "frozen", "stack"])
-def test_artifacts_answer_as_their_own_nodes_do(tmp_path, name: str) -> None:
+def test_artifacts_answer_as_their_own_nodes_do(tmp_path, opened, name: str) -> None:
     made = network(name)
     x = floats(np.random.default_rng(1), (9, 7, 1 if name in ("forecaster", "path") else 2))
     to_onnx(made, tmp_path / "a.onnx", x, horizon=3 if name == "path" else 1)
@@ -202,11 +195,11 @@ def test_artifacts_answer_as_their_own_nodes_do(tmp_path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gru_linear", "mlp"])
-def test_other_networks_are_left_to_onnx_runtime(exported, name: str) -> None:
+def test_other_networks_are_left_to_onnx_runtime(exported, opened, name: str) -> None:
     assert recurrent.compiled(split(read(exported(name).onnx).content).network, opened) is None
 
 
-def test_large_layers_are_left_to_onnx_runtime(exported, monkeypatch) -> None:
+def test_large_layers_are_left_to_onnx_runtime(exported, opened, monkeypatch) -> None:
     half = split(read(exported("demo").onnx).content).network
     monkeypatch.setattr(recurrent, "MOST_WEIGHTS", 480)
     assert (recurrent.compiled(half, opened) is None) == (recurrent._compiled is None)

@@ -188,7 +188,7 @@ def _has_left_its_start(layer: Any, rho: Tensor) -> bool:
     if start is None:
         return True
     step = max(1, len(rho) // 10_000)
-    return bool(stats.kstest(rho[::step].numpy(), "norm", (start, _START_SPREAD)).pvalue < _START_LEVEL)
+    return bool(stats.kstest(rho[::step].numpy(), stats.norm(start, _START_SPREAD).cdf).pvalue < _START_LEVEL)
 
 
 def _sampler(layer: Any, tensor: str) -> Any:

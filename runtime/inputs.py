@@ -14,8 +14,8 @@ from .fingerprint import fingerprint
 
 Arrays = tuple[NDArray[Any], ...]
 Input = ArrayLike | Mapping[str, ArrayLike] | tuple[ArrayLike, ...]
-Draws = int | ArrayLike | None
-Level = float | Sequence[float] | None
+Draws = int | ArrayLike
+Level = float | Sequence[float]
 
 MAX_SAMPLE_BYTES = 2**31
 
@@ -138,7 +138,7 @@ def check_can_be_calibrated(card: Card) -> None:
         )
 
 
-def as_draws(card: Card, draws: Draws) -> NDArray[np.int64]:
+def as_draws(card: Card, draws: Draws | None) -> NDArray[np.int64]:
     """Names of draws [S]."""
     try:
         names = np.asarray(card.draws if draws is None else draws)
@@ -160,7 +160,7 @@ def as_draws(card: Card, draws: Draws) -> NDArray[np.int64]:
     return names.astype(np.int64)
 
 
-def as_level(card: Card, level: Level) -> float | tuple[float, ...]:
+def as_level(card: Card, level: Level | None) -> float | tuple[float, ...]:
     """One level, or several."""
     if level is None:
         level = card.levels[0] if len(card.levels) == 1 else card.levels

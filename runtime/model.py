@@ -108,8 +108,8 @@ class Model:
     def predict(
         self,
         x: "pd.DataFrame",
-        draws: Draws = None,
-        level: Level = None,
+        draws: Draws | None = None,
+        level: Level | None = None,
         seed: int | None = None,
         *,
         noise: bool = True,
@@ -122,8 +122,8 @@ class Model:
     def predict(
         self,
         x: Input,
-        draws: Draws = None,
-        level: Level = None,
+        draws: Draws | None = None,
+        level: Level | None = None,
         seed: int | None = None,
         *,
         noise: bool = True,
@@ -135,8 +135,8 @@ class Model:
     def predict(
         self,
         x: "Input | pd.DataFrame",
-        draws: Draws = None,
-        level: Level = None,
+        draws: Draws | None = None,
+        level: Level | None = None,
         seed: int | None = None,
         *,
         noise: bool = True,
@@ -182,7 +182,7 @@ class Model:
         return answer.to_frame(index) if framed else answer
 
     def predict_all(
-        self, x: Input, draws: Draws = None, level: Level = None, seed: int | None = None
+        self, x: Input, draws: Draws | None = None, level: Level | None = None, seed: int | None = None
     ) -> dict[str, Intervals]:
         """The intervals of every output by its name; the same draws give all of them. Arguments as for `predict`."""
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
@@ -193,7 +193,13 @@ class Model:
         return {array.name: part for array, part in zip(self.card.outputs, intervals, strict=True)}
 
     def samples(
-        self, x: Input, draws: Draws = None, seed: int | None = None, chunk: int | None = None, *, noise: bool = True
+        self,
+        x: Input,
+        draws: Draws | None = None,
+        seed: int | None = None,
+        chunk: int | None = None,
+        *,
+        noise: bool = True,
     ) -> NDArray[np.float32]:
         """Samples [S, B, …] alone. `chunk` (a multiple of 16) overrides the planner: another time, the same answer."""
         names, key = as_draws(self.card, draws), as_seed(self.card, seed)
@@ -202,7 +208,7 @@ class Model:
         return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
 
     def stream(
-        self, draws: Draws = None, level: Level = None, seed: int | None = None, *, noise: bool = True
+        self, draws: Draws | None = None, level: Level | None = None, seed: int | None = None, *, noise: bool = True
     ) -> Stream:
         """Follow sequences row by row, with a fixed set of draws: `answer = stream.step(row)`, row [B, features].
 
@@ -226,8 +232,8 @@ class Model:
         self,
         x: ArrayLike,
         steps: int,
-        draws: Draws = None,
-        level: Level = None,
+        draws: Draws | None = None,
+        level: Level | None = None,
         seed: int | None = None,
     ) -> Intervals:
         """Intervals [B, steps] for the next `steps` values of a series, from its last window x [B, T, 1].
@@ -260,7 +266,7 @@ class Model:
         y: ArrayLike,
         levels: Sequence[float] | None = None,
         half_life: float | None = None,
-        draws: Draws = None,
+        draws: Draws | None = None,
         seed: int | None = None,
     ) -> Calibration:
         """Stretch the intervals of every level and output so that they cover what they say, on data like this.

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..runtime.artifact import write_file
+from ..runtime.files import write_file
 from ..train import Dataset
 
 SHOWN = 63  # rows in the close look: nine forecasts of seven rows

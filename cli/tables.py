@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import load
-from ..runtime.artifact import read, write_file
+from ..runtime.artifact import read
 from ..runtime.contract import Array, Card
 from ..runtime.errors import InputError
+from ..runtime.files import write_file
 
 console = Console(markup=False)  # paths and names of columns may hold brackets
 

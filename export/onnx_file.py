@@ -9,7 +9,6 @@ import logging
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -88,9 +87,9 @@ def build(
     return model
 
 
-def write(model: onnx.ModelProto, card: Card, path: Path) -> None:
-    """Write the model, with its card and the digest over all of it."""
-    path.write_bytes(sealed_onnx(model.SerializeToString(deterministic=True), card))
+def saved(model: onnx.ModelProto, card: Card) -> bytes:
+    """The file of a model, with its card and the digest over all of it."""
+    return sealed_onnx(model.SerializeToString(deterministic=True), card)
 
 
 @functools.cache

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..runtime.artifact import Artifact, read, write_file
+from ..runtime.artifact import Artifact, read
 from ..runtime.errors import ArtifactError, ExportError, InputError
+from ..runtime.files import write_file
 from ..runtime.typical import typical_inputs
 from .proof import TOLERANCE, whole
 

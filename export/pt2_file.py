@@ -8,15 +8,13 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, STATE, Card
-from ..runtime.pt2 import saved
+from ..runtime.contract import FIXED_INPUTS, NOISE_INPUT, STATE
 from . import kernels
 from .coding import ExpandedPosterior
 from .layers import Kernels, MonteCarloLayer
@@ -55,11 +53,6 @@ def build(
         program = torch.export.export(network, example, dynamic_shapes=axes)
     _drop_traces(program)
     return program
-
-
-def write(program: ExportedProgram, card: Card, path: Path) -> None:
-    """Write the program, with its card as an extra file, and the digest over all of it."""
-    path.write_bytes(saved(program, card))
 
 
 def scanning_kernels() -> Kernels:

@@ -8,15 +8,12 @@ import functools
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..runtime.contract import Card
 from ..runtime.errors import ExportError
-from ..runtime.torchscript import saved
 from . import kernels
 from .blame import Blame
 from .coding import CodedPosterior
@@ -63,8 +60,3 @@ def build(
             "sizes when the module is built; or export to ONNX, which follows fixed sizes."
         )
     return traced
-
-
-def write(module: torch.jit.ScriptModule, card: Card, path: Path) -> None:
-    """Write the module, with its card as an extra file, and the digest over all of it."""
-    path.write_bytes(saved(module, card))

@@ -14,6 +14,9 @@ from torch import nn
 from ..runtime.artifact import read
 from ..runtime.contract import STATE, STORAGES, Array, Card, Noise, Scaling, Site
 from ..runtime.errors import ExportError, InputError
+from ..runtime.files import check_writable, replacing
+from ..runtime.pt2 import saved as saved_pt2
+from ..runtime.torchscript import saved as saved_torchscript
 from ..runtime.typical import typical_inputs
 from . import onnx_file, pt2_file, torchscript_file
 from .blame import Blame
@@ -151,9 +154,8 @@ def _export(
     seed: int = 0,
     training: dict[str, Any] | None = None,
 ) -> Card:
+    check_writable(file)  # before minutes of work
     file = Path(file)
-    if not file.parent.is_dir():
-        raise InputError(f"The folder {file.parent} does not exist. Make it first.")
     if type(horizon) is not int or horizon < 1:
         raise InputError(f"horizon must be a whole number of steps, at least 1, not {horizon!r}.")
     _check_choice("task", task, TASKS)
@@ -197,16 +199,12 @@ def _export(
         states=_state_arrays(subject),
         storage=storage,
     )
-    write = _build(subject, format)
-    temporary = file.with_name(f".{file.stem}-{os.getpid()}{file.suffix}")
-    try:
-        write(card, temporary)
-        card = Card(**{**vars(card), "verification": prove(subject, read(temporary))})
-        write(card, temporary)
-        read(temporary)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = _build(subject, format)
+    with replacing(file) as unproven:
+        unproven.write_bytes(content(card))
+        card = Card(**{**vars(card), "verification": prove(subject, read(unproven))})
+        unproven.write_bytes(content(card))
+        read(unproven)
     moved = card.verification.get("storage", {}).get("largest_end", 0.0)
     if moved > MOST_MOVED:
         warnings.warn(
@@ -217,8 +215,8 @@ def _export(
     return card
 
 
-def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
-    """Build the file's content and return what writes it with a card."""
+def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
+    """Trace the network, and return what makes the file's content with a card."""
     plan = subject.plan
 
     def folded(kernels: Kernels) -> MonteCarloNetwork:
@@ -240,16 +238,16 @@ def _build(subject: Subject, format: str) -> Callable[[Card, Path], None]:
                 model = onnx_file.build(
                     network, inputs, subject.names, subject.sequences, plan.outputs, plan.noise is not None, plan.states
                 )
-            return lambda card, path: onnx_file.write(model, card, path)
+            return lambda card: onnx_file.saved(model, card)
         if format == "pt2":
             with blame:
                 program = pt2_file.build(
                     network, inputs, subject.names, subject.sequences, plan.noise is not None, plan.states
                 )
-            return lambda card, path: pt2_file.write(program, card, path)
+            return lambda card: saved_pt2(program, card)
         with blame:
             module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
-        return lambda card, path: torchscript_file.write(module, card, path)
+        return lambda card: saved_torchscript(module, card)
     except ExportError:
         raise
     except Exception as error:  # torch's tracers raise what they like

@@ -4,7 +4,6 @@ An ONNX file is a protobuf message: the card is one of its metadata entries, and
 own entry. A TorchScript file and a program of torch.export are zip archives.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from .contract import CARD_KEY, DIGEST_KEY, Card
 from .errors import ArtifactError, InputError
+from .files import write_file
 from .protobuf import bodies, delimited, fields, strings
 
 # Numbers of fields in onnx.proto.
@@ -67,20 +67,6 @@ def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:
             f"This artifact is {artifact.format}, so its name must end in {suffix}, not {Path(path).name}."
         )
     write_file(path, artifact.content)
-
-
-def write_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file whole or not at all. Raises InputError where that fails."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose a writable place.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def sealed_onnx(content: bytes, card: Card) -> bytes:

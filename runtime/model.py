@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import conformal, online, planner
-from .artifact import Artifact, read, write, write_file
+from .artifact import Artifact, read, write
 from .calibrated import with_calibration
 from .contract import Calibration, Card
 from .engines import Engine, open_engine
 from .enough import Goal, Pace
 from .errors import ArtifactError, InputError
+from .files import write_file
 from .inputs import (
     Arrays,
     Draws,

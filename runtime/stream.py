@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .artifact import write_file
 from .contract import Card
 from .engines import Engine, Inputs, Samples
 from .errors import ArtifactError, InputError
+from .files import write_file
 from .inputs import Input, as_inputs, described
 from .intervals import Intervals
 from .planner import VECTOR

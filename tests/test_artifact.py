@@ -184,7 +184,7 @@ def _with_card(path: Path, format: str, change: Callable[[dict[str, Any]], None]
             def to_json() -> str:
                 return json.dumps(data)
 
-        onnx_file.write(model, Fake(), path)
+        path.write_bytes(onnx_file.saved(model, Fake()))
         return
 
     def changed(name: str, body: bytes) -> bytes:

@@ -812,7 +812,7 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "predict: out is a folder": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--draws", 4, "--out", "demo"),
-        "Cannot write demo: Is a directory",
+        "Cannot write demo: it is a folder",
     ),
     "train: missing table": (("train", "--csv", "nowhere.csv", "--target", "Close"), r"no file 'nowhere\.csv'"),
     "train: no column": (
@@ -838,7 +838,7 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
     "export: suffix": (("export", "demo/checkpoint.pt", "new.txt"), r"\.onnx or \.pt or \.pt2, not \.txt"),
     "export: no suffix": (("export", "demo/checkpoint.pt", "new"), r"\.onnx or \.pt or \.pt2, not nothing"),
     "export: second suffix": (("export", "demo/checkpoint.pt", "new.onnx", "new.txt"), r"not \.txt"),
-    "export: no folder": (("export", "demo/checkpoint.pt", "nowhere/new.pt"), "folder nowhere does not exist"),
+    "export: no folder": (("export", "demo/checkpoint.pt", "nowhere/new.pt"), "there is no folder .*nowhere"),
     "verify: missing checkpoint": (("verify", "demo/model.onnx", "nowhere.pt"), r"no checkpoint 'nowhere\.pt'"),
     "verify: missing artifact": (("verify", "nowhere.onnx", "demo/checkpoint.pt"), r"nowhere\.onnx"),
     "bench: missing artifact": (("bench", "nowhere.onnx"), r"nowhere\.onnx"),

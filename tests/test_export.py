@@ -165,7 +165,7 @@ def test_bad_arguments(tmp_path: Path, network: Any, example: Any, message: str)
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(murho.InputError, match=r"The folder .*nowhere does not exist\. Make it first"):
+    with pytest.raises(murho.InputError, match=r"Cannot write .*: there is no folder .*nowhere\. Make it first"):
         to_onnx(nn.Sequential(linear(3, 1)), tmp_path / "nowhere" / "a.onnx", rows(4, 3))
 
 

@@ -59,7 +59,7 @@ def planted(case, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float],
         model = onnx.load(case.onnx)
         (sigma,) = [t for t in model.graph.initializer if t.name.endswith("sigma")]
         sigma.CopyFrom(from_array(to_array(sigma) * np.float32(factor), sigma.name))
-        onnx_file.write(model, read(case.onnx).card, path)
+        path.write_bytes(onnx_file.saved(model, read(case.onnx).card))
         return path
 
     return make

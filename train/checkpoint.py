@@ -3,9 +3,8 @@
 The file holds tensors and plain Python values only, so `torch.load(path, weights_only=True)` reads it.
 """
 
-import contextlib
 import dataclasses
-import os
+import io
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import nn
 from .. import models
 from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import ArtifactError, InputError
+from ..runtime.files import write_file
 from .history import History
 
 SCHEMA = 3
@@ -115,24 +115,12 @@ class Checkpoint:
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: the whole file or none, an older one stays until then. Raises InputError if it cannot."""
-    path = Path(path)
     fields = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     for key in ("scaling", "history", "noise"):
         fields[key] = fields[key] and dataclasses.asdict(fields[key])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(
-            f"The checkpoint cannot be written to {str(path)!r} ({error}). Choose a writable place."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    content = io.BytesIO()  # torch hides what the system says when it writes a file itself
+    torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, content)
+    write_file(path, content.getvalue())
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -79,10 +79,10 @@ class Service:
 def serving(artifact: Path, log: Path, **settings: object) -> Iterator[Service]:
     """The service in a process of its own, on a free port of 127.0.0.1; ended whatever happens."""
     variables = {f"MURHO_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "uvicorn", "--factory", "service:create", "--app-dir", str(SERVICE), "--port", "0"]
+    command = [sys.executable, str(SERVICE / "service.py"), "--port", "0"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--no-access-log"],
+            command,
             env={**os.environ, "MURHO_ARTIFACT": str(artifact), **variables},
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -18,13 +18,14 @@ Inputs = tuple[NDArray[Any], ...]
 
 
 class BusyError(Exception):
-    """More rows are waiting than the service promises to answer in good time."""
+    """More is waiting than the service promises to answer in good time."""
 
 
 @dataclass
 class Request:
     inputs: Inputs
     """One array [rows, …] for each input of the network."""
+    cost: int
     answer: asyncio.Future[tuple[Any, slice]]
 
     @property
@@ -39,22 +40,29 @@ class Group:
     requests: deque[Request] = field(default_factory=deque)
     full: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def take(self, most_rows: int) -> list[Request]:
-        """The oldest requests, of so many rows in all; a larger one alone."""
+    def take(self, most_rows: int, most_cost: int) -> list[Request]:
+        """The oldest requests, of so many rows and so much cost in all; a larger one alone."""
         batch: list[Request] = []
-        rows = 0
-        while self.requests and (not batch or rows + self.requests[0].rows <= most_rows):
+        rows = cost = 0
+        while self.requests:
+            request = self.requests[0]
+            if request.answer.done():  # its requester has gone
+                self.requests.popleft()
+                continue
+            rows, cost = rows + request.rows, cost + request.cost
+            if batch and (rows > most_rows or cost > most_cost):
+                break
             batch.append(self.requests.popleft())
-            rows += batch[-1].rows
         return batch
 
 
 class Batcher:
     """Calls `model(key, inputs)` on a thread of its own, once for all requests that came with the same key.
 
-    The first request of a key waits `window` seconds for others, unless `batch_rows` rows are there before. One call
-    runs at a time; while it runs, the next batch grows. At most `waiting_rows` rows wait or are computed at once.
-    `called(rows, requests)` hears of every call.
+    The first request of a key waits `window` seconds for others, unless `batch_rows` rows or `batch_cost` are there
+    before, which are the most that a call gets, but for a single request that is larger. One call runs at a time; while
+    it runs, the next batch grows. At most `waiting_cost` waits or is computed at once. Where a call of several requests
+    fails each is asked alone. `called(rows, requests)` hears of every call.
     """
 
     def __init__(
@@ -62,30 +70,31 @@ class Batcher:
         model: Callable[[Any, Inputs], Any],
         window: float,
         batch_rows: int,
-        waiting_rows: int,
+        batch_cost: int,
+        waiting_cost: int,
         called: Callable[[int, int], None] = lambda rows, requests: None,
     ) -> None:
         self._model, self._window = model, window
-        self._batch_rows, self._waiting_rows = batch_rows, waiting_rows
+        self._batch_rows, self._batch_cost, self._waiting_cost = batch_rows, batch_cost, waiting_cost
         self._called = called
         self._groups: dict[Hashable, Group] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks only weakly
         self._free = asyncio.Semaphore(1)
         self._thread = ThreadPoolExecutor(1, "batch")
         self.waiting = 0
-        """Rows that wait or are computed."""
+        """The cost of what waits or is computed."""
 
-    async def ask(self, key: Hashable, inputs: Inputs) -> tuple[Any, slice]:
+    async def ask(self, key: Hashable, inputs: Inputs, cost: int) -> tuple[Any, slice]:
         """The model's answer to the batch that these rows went into, and their place in it.
 
-        Requests of one key must have inputs of equal shape [rows, …] but for the rows. Raises BusyError where too many
-        rows are waiting, and what the model raises.
+        Requests of one key must have inputs of equal shape [rows, …] but for the rows. Who stops waiting, cancelled,
+        costs nothing unless the call has begun. Raises BusyError where too much is waiting, and what the model raises.
         """
-        request = Request(inputs, asyncio.get_running_loop().create_future())
-        if self.waiting + request.rows > self._waiting_rows:
+        request = Request(inputs, cost, asyncio.get_running_loop().create_future())
+        if self.waiting + cost > self._waiting_cost:
             raise BusyError(
-                f"{self.waiting} rows are waiting for their answers, and at most {self._waiting_rows} may. "
-                "Ask again in a moment."
+                f"Requests that cost {self.waiting} are waiting for their answers; with the {cost} of this one they "
+                f"would be more than {self._waiting_cost}. Ask again in a moment."
             )
         group = self._groups.get(key)
         if group is None:
@@ -94,17 +103,21 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         group.requests.append(request)
-        if not group.full.is_set() and sum(waiting.rows for waiting in group.requests) >= self._batch_rows:
+        if not group.full.is_set() and self._fills(group):
             group.full.set()
-        self.waiting += request.rows
+        self.waiting += cost
         try:
             return await request.answer
         finally:
-            self.waiting -= request.rows
+            self.waiting -= cost
 
     def close(self) -> None:
         """Wait for the running call."""
         self._thread.shutdown()
+
+    def _fills(self, group: Group) -> bool:
+        rows, cost = (sum(part) for part in zip(*((r.rows, r.cost) for r in group.requests), strict=True))
+        return rows >= self._batch_rows or cost >= self._batch_cost
 
     async def _serve(self, key: Hashable, group: Group) -> None:
         """Answer a group batch by batch, until nobody is left in it."""
@@ -112,11 +125,10 @@ class Batcher:
             await asyncio.wait_for(group.full.wait(), self._window)
         while group.requests:
             async with self._free:  # taken late: who comes while another call runs still gets into this one
-                await self._answer(key, group.take(self._batch_rows))
+                await self._answer(key, group.take(self._batch_rows, self._batch_cost))
         del self._groups[key]
 
     async def _answer(self, key: Hashable, batch: list[Request]) -> None:
-        batch = [request for request in batch if not request.answer.done()]  # those whose requester has not gone
         if not batch:
             return
         try:
@@ -124,9 +136,11 @@ class Batcher:
             self._called(len(inputs[0]), len(batch))
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, key, inputs)
         except Exception as error:
-            for request in batch:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            if len(batch) > 1:  # one's mistake is not the others'
+                for request in batch:
+                    await self._answer(key, [request])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
             return
         start = 0
         for request in batch:

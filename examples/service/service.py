@@ -1,65 +1,37 @@
 """A prediction service: POST /predict answers with intervals, and requests that come together share one call.
 
-Run: MURHO_ARTIFACT=model.onnx uvicorn --factory service:create. See README.md beside this file.
+Run: MURHO_ARTIFACT=model.onnx python service.py. See README.md beside this file.
 """
 
+import argparse
+import asyncio
 import logging
-import os
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import uvicorn
 from batching import Batcher, BusyError, Inputs
+from connections import Connection
 from fastapi import FastAPI, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
+from pydantic_core import to_json
+from questions import Key, Question, checked
+from settings import Settings
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import murho
-from murho.runtime.inputs import as_draws, as_inputs, as_level, as_seed, check_memory
+from murho.runtime.inputs import check_memory
 
 log = logging.getLogger("uvicorn.error")  # where uvicorn says that it starts and stops
-
-
-class Settings(BaseModel):
-    """Each is read from the environment: `max_draws` from MURHO_MAX_DRAWS."""
-
-    artifact: str
-    """Path of an artifact of murho."""
-    max_draws: int = Field(4096, ge=2)
-    """Of a request."""
-    max_rows: int = Field(256, ge=1)
-    """Of a request."""
-    max_body: int = Field(2**20, ge=1)
-    """Bytes of a request."""
-    max_waiting: int = Field(4096, ge=1)
-    """Rows of all requests that are not answered yet; who comes on top is told to come again (503)."""
-    batch_rows: int = Field(64, ge=1)
-    """Rows of one call, beyond which a further request waits for the next one."""
-    window_ms: float = Field(2.0, ge=0)
-    """How long a first request waits for others to share its call."""
-
-    @classmethod
-    def from_environment(cls) -> "Settings":
-        names = {name: f"MURHO_{name.upper()}" for name in cls.model_fields}
-        return cls.model_validate({name: os.environ[key] for name, key in names.items() if key in os.environ})
-
-
-class Question(BaseModel):
-    """What is left out comes from the artifact's card."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    x: list[Any] | dict[str, list[Any]]
-    """[rows, …] in raw units; of a network with several inputs an object of them by name."""
-    draws: int | list[int] | None = None
-    level: float | list[float] | None = None
-    seed: int | None = None
-    noise: bool = True
+GONE = 499  # counted, never seen: who asked has closed the connection
 
 
 class Answer(BaseModel):
@@ -76,17 +48,6 @@ class Answer(BaseModel):
     seed: int
 
 
-class Key(NamedTuple):
-    """What requests of one call have in common."""
-
-    draws: bytes
-    level: float | tuple[float, ...]
-    seed: int
-    noise: bool
-    shapes: tuple[tuple[int, ...], ...]
-    """Of a row of each input: sequences may be of any length, but of one length in a call."""
-
-
 class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter("murho_requests", "Answered requests for /predict.", ["status"], registry=registry)
@@ -99,8 +60,9 @@ class Metrics:
     def counts(self) -> tuple[int, int]:
         """Answered requests, and open ones."""
         samples = [sample for metric in (*self.requests.collect(), *self.open.collect()) for sample in metric.samples]
-        answered = sum(sample.value for sample in samples if sample.name == "murho_requests_total")
-        return int(answered), int(sum(sample.value for sample in samples if sample.name == "murho_requests_open"))
+        answered = (s for s in samples if s.name == "murho_requests_total" and s.labels["status"] != str(GONE))
+        left = (s for s in samples if s.name == "murho_requests_open")
+        return int(sum(s.value for s in answered)), int(sum(s.value for s in left))
 
     def called(self, rows: int, requests: int) -> None:
         self.rows.observe(rows)
@@ -114,12 +76,25 @@ def create(settings: Settings | None = None) -> FastAPI:
     check_memory(model.card, max(settings.max_rows, settings.batch_rows), settings.max_draws)
     registry = CollectorRegistry()
     metrics = Metrics(registry)
+    about = model.card.to_json()
 
     def call(key: Key, inputs: Inputs) -> murho.Intervals:
         x = dict(zip((array.name for array in model.card.inputs), inputs, strict=True))
         return model.predict(x, np.frombuffer(key.draws, np.int64), key.level, key.seed, noise=key.noise)
 
-    batcher = Batcher(call, settings.window_ms / 1000, settings.batch_rows, settings.max_waiting, metrics.called)
+    batcher = Batcher(
+        call,
+        settings.window_ms / 1000,
+        settings.batch_rows,
+        settings.max_cost,
+        settings.max_waiting,
+        metrics.called,
+    )
+    texts = ThreadPoolExecutor(1, "json")
+
+    async def aside(work: Any, *values: Any) -> Any:
+        """What is done with a request's text and numbers, off the event loop, which is to answer /health at once."""
+        return await asyncio.get_running_loop().run_in_executor(texts, work, *values)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -128,13 +103,22 @@ def create(settings: Settings | None = None) -> FastAPI:
         log.info("Answered %d requests, left %d open.", *metrics.counts())
 
     app = FastAPI(title="murho", lifespan=lifespan)
-    app.add_middleware(Watch, metrics=metrics, max_body=settings.max_body)
+    app.add_middleware(Watch, metrics=metrics)
 
-    @app.post("/predict", response_model=Answer)
-    async def predict(question: Question) -> Response:
-        key, inputs = checked(model.card, settings, question)
-        answer, rows = await batcher.ask(key, inputs)
-        return JSONResponse(content(answer, rows))
+    question = {"content": {"application/json": {"schema": Question.model_json_schema()}}, "required": True}
+
+    @app.post("/predict", response_model=Answer, openapi_extra={"requestBody": question})
+    async def predict(request: Request) -> Response:
+        body = await body_of(request, settings.max_body, settings.client_seconds)
+        key, inputs, cost = await aside(checked, model.card, settings, body)
+        try:
+            async with asyncio.timeout(settings.answer_seconds):
+                answer, rows = await while_there(request, batcher.ask(key, inputs, cost))
+        except TimeoutError:
+            raise BusyError(
+                f"There was no answer within {settings.answer_seconds:g} seconds. Ask for less, or again in a moment."
+            ) from None
+        return Response(await aside(content, answer, rows), media_type="application/json")
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -142,7 +126,7 @@ def create(settings: Settings | None = None) -> FastAPI:
 
     @app.get("/card")
     async def card() -> Response:
-        return Response(model.card.to_json(), media_type="application/json")
+        return Response(about, media_type="application/json")
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
@@ -152,80 +136,77 @@ def create(settings: Settings | None = None) -> FastAPI:
     async def wrong_input(request: Request, error: murho.InputError) -> Response:
         return JSONResponse({"detail": str(error)}, 422)
 
-    @app.exception_handler(RequestValidationError)
-    async def wrong_json(request: Request, error: RequestValidationError) -> Response:
-        return JSONResponse({"detail": "; ".join(map(described, error.errors()))}, 422)
-
     @app.exception_handler(BusyError)
     async def busy(request: Request, error: BusyError) -> Response:
         return JSONResponse({"detail": str(error)}, 503, {"Retry-After": "1"})
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=GONE)
+
     return app
 
 
-def checked(card: murho.Card, settings: Settings, question: Question) -> tuple[Key, Inputs]:
-    """Check a request by itself, so that no mistake of its own spoils the call that others share with it."""
-    count = question.draws if isinstance(question.draws, int) else len(question.draws or ())
-    if count > settings.max_draws:
-        raise murho.InputError(f"draws must be at most {settings.max_draws} in this service; got {count}.")
-    inputs = as_inputs(card, question.x)
-    if len(inputs[0]) > settings.max_rows:
-        raise murho.InputError(
-            f"x must have at most {settings.max_rows} rows in this service, but has {len(inputs[0])}: "
-            "split it into several requests."
-        )
-    key = Key(
-        as_draws(card, question.draws).tobytes(),
-        as_level(card, question.level),
-        as_seed(card, question.seed),
-        question.noise,
-        tuple(array.shape[1:] for array in inputs),
-    )
-    return key, inputs
+async def body_of(request: Request, most: int, seconds: float) -> bytes:
+    """The body. Raises HTTPException where it is too large (413) or comes too slowly (408)."""
+    too_large = HTTPException(413, f"The body must be at most {most} bytes in this service: send fewer rows.")
+    body = b""
+    try:
+        async with asyncio.timeout(seconds):
+            async for part in request.stream():
+                body += part
+                if len(body) > most:
+                    raise too_large
+    except TimeoutError:
+        slow = f"The body did not come within {seconds:g} seconds: {len(body)} bytes had arrived."
+        raise HTTPException(408, slow, {"Connection": "close"}) from None
+    return body
 
 
-def content(answer: murho.Intervals, rows: slice) -> dict[str, Any]:
+async def while_there(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `work`, which is cancelled where the client goes before: ClientDisconnect."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = [asyncio.ensure_future(part) for part in (work, left())]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def content(answer: murho.Intervals, rows: slice) -> bytes:
     """The part of a call's answer that belongs to one request."""
     ends = (slice(None), rows) if isinstance(answer.level, tuple) else rows
-    return {
-        "mean": answer.mean[rows].tolist(),
-        "std": answer.std[rows].tolist(),
-        "lower": answer.lower[ends].tolist(),
-        "upper": answer.upper[ends].tolist(),
-        "level": answer.level,
-        "draws": len(answer.draws),
-        "seed": answer.seed,
+    arrays = {
+        "mean": answer.mean[rows],
+        "std": answer.std[rows],
+        "lower": answer.lower[ends],
+        "upper": answer.upper[ends],
     }
-
-
-def described(mistake: dict[str, Any]) -> str:
-    """What pydantic has to say of one field, or of a body that it cannot read."""
-    if mistake["type"] == "json_invalid":
-        return f"The body must be JSON: {mistake['ctx']['error']}."
-    return f"{'.'.join(map(str, mistake['loc'][1:])) or 'The body'}: {mistake['msg']}."
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise murho.InputError("The network's answer to these rows is not finite: their values are out of its range.")
+    about = {"level": answer.level, "draws": len(answer.draws), "seed": answer.seed}
+    return to_json({name: array.tolist() for name, array in arrays.items()} | about)
 
 
 class Watch:
-    """Counts and times the requests for /predict, and ends every request whose body grows too large."""
+    """Counts and times the requests for /predict."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, max_body: int) -> None:
-        self._app, self._metrics, self._max_body = app, metrics, max_body
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/predict":
             await self._app(scope, receive, send)
             return
-        size, status, began = 0, 500, perf_counter()
-
-        async def limited() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > self._max_body:
-                raise HTTPException(
-                    413, f"The body must be at most {self._max_body} bytes in this service: send fewer rows."
-                )
-            return message
+        status, began = 500, perf_counter()
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -234,7 +215,34 @@ class Watch:
 
         try:
             with self._metrics.open.track_inprogress():
-                await self._app(scope, limited, noted)
+                await self._app(scope, receive, noted)
         finally:  # an error that nobody expected goes on to where it is answered with 500
             self._metrics.requests.labels(status).inc()
             self._metrics.seconds.observe(perf_counter() - began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    try:
+        settings = Settings.from_environment()
+        app = create(settings)
+    except (murho.MurhoError, ValueError) as error:
+        sys.exit(str(error))
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        http=Connection,
+        ws="none",
+        access_log=False,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=settings.client_seconds,
+        timeout_graceful_shutdown=int(settings.answer_seconds) + settings.client_seconds,
+    )
+
+
+if __name__ == "__main__":
+    main()

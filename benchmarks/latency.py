@@ -220,7 +220,9 @@ class Network:
         """
         entry = self.entries[name]
         if entry.ours:
-            bench.check_at_equal_noise(answers[name], self.made.loop, x, entry.local)
+            bench.check_at_equal_noise(
+                self.made.models["weights.onnx"].card, answers[name], self.made.loop, x, entry.local
+            )
         if entry is REFERENCE:
             return None
         errors = apart(pools[name], pools[REFERENCE.name])

@@ -17,9 +17,10 @@ from studies import write_section
 import murho
 from murho.export import to_onnx
 from murho.models import Forecaster
+from murho.runtime.compare import raw_units, relative_error
 from murho.train import builtin_series, prepare
 
-DRAWS, SEED, TOLERANCE = 256, 0, 1e-5
+DRAWS, SEED = 256, 0
 
 
 def main() -> None:
@@ -40,10 +41,8 @@ def main() -> None:
     for t in range(window):
         last = stream.step(prices[:, t])
     whole = model.predict(prices, DRAWS, seed=SEED)
-    scale = data.scaling.output_scale[0]
-    error = np.abs(last.samples - whole.samples).max() / np.abs(whole.samples - data.scaling.output_mean[0]).max()
-    spacing = np.spacing(np.float32(np.abs(whole.samples).max())) / scale  # float32's own, in raw units
-    if error > TOLERANCE + spacing:
+    error, allowed = relative_error(last.samples, whole.samples, *raw_units(data.scaling, prices))
+    if error > allowed:
         raise SystemExit(f"The stream differs from the whole window by {error:.2g} of the largest value.")
     times = []
     for t in range(rows):

@@ -26,9 +26,9 @@ from torch import Tensor
 from murho import Intervals, Model
 from murho.cli.bench import LEVEL
 from murho.cli.loop import BlitzLoop
-from murho.export.reference import raw_units
 from murho.runtime import drawing
 from murho.runtime.artifact import read
+from murho.runtime.compare import raw_units
 from murho.runtime.engines import open_engine
 from murho.runtime.intervals import summarise
 from murho.runtime.planner import bytes_per_draw, cores
@@ -210,7 +210,7 @@ class Hand:
     def in_raw_units(self, y: Tensor, x: Tensor) -> Tensor:
         """As the artifact: class probabilities, or values in the units of the data."""
         y = y.softmax(dim=-1) if self._reference.plan.softmax else y
-        scale, offset = (torch.from_numpy(v).float() for v in raw_units(self._reference.plan.scaling, x))
+        scale, offset = (torch.from_numpy(v).float() for v in raw_units(self._reference.plan.scaling, x.numpy()))
         return y * scale + offset
 
 

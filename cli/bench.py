@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from .. import Intervals, Model, MurhoError, load
+from ..runtime.compare import TOLERANCE, largest_value, raw_units, relative_error
 from ..runtime.contract import Card
 from ..runtime.errors import InputError
 from ..runtime.planner import cores
@@ -25,7 +26,6 @@ System = Callable[[NDArray[np.float32], int, int], Intervals]  # of x, a number 
 LOOP = "BLiTZ loop"
 LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
 LEVEL = 0.95
-TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
 SETTLING = 3  # calls before one that is timed
 WARM_UP = 5  # calls: the first ones of a shape allocate, optimise, try sizes of chunks, and keep what they draw
 
@@ -67,7 +67,7 @@ def run(
                 short = {name: system for name, system in systems.items() if name != LOOP}
                 warm_up(short, x, draws)
                 times, answers = timed(systems, turns, x, draws, lambda *_: progress.advance(task), settled=short)
-                check(answers, loop, x)
+                check(card, answers, loop, x)
                 results += rows(times, batch, draws, float(np.median(times[LOOP])) if LOOP in times else None)
     console.print(_table(results, card))
     if json_path is not None:
@@ -122,40 +122,47 @@ def _first_seed(x: NDArray[np.float32], draws: int) -> int:
     return (len(x) << 40) + (draws << 16)
 
 
-def check(answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
+def check(card: Card, answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
     """Compare what was timed: artifacts draw by draw, with BLiTZ at equal noise, and with BLiTZ's loop in law."""
     for local in (False, True):
         ours = {name: a for name, a in answers.items() if name != LOOP and name.endswith(LOCAL) == local}
         if ours:
-            _check_alike(ours, answers.get(LOOP), loop, x, local)
+            _check_alike(card, ours, answers.get(LOOP), loop, x, local)
 
 
 def _check_alike(
-    ours: dict[str, Intervals], free: Intervals | None, loop: Any, x: NDArray[np.float32], local: bool
+    card: Card, ours: dict[str, Intervals], free: Intervals | None, loop: Any, x: NDArray[np.float32], local: bool
 ) -> None:
     """Check artifacts that sample alike."""
     first = next(iter(ours.values()))
-    largest = np.abs(first.samples).max()
+    scale, offset = raw_units(card.scaling, x)
     for name, answer in ours.items():
-        error = np.abs(answer.samples - first.samples).max() / largest
-        if not error <= TOLERANCE:
-            raise MurhoError(f"{name} differs from the other artifact by {error:.2g} of the largest value.")
+        error, allowed = relative_error(answer.samples, first.samples, scale, offset)
+        if error > allowed:
+            raise MurhoError(
+                f"{name} differs from the other artifact by {error:.2g} of the largest value (allowed: {allowed:.2g})."
+            )
     if free is None:
         return
-    check_at_equal_noise(first, loop, x, local)
+    check_at_equal_noise(card, first, loop, x, local)
     # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
-    allowed = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws)) + TOLERANCE * largest
-    if not (np.abs(first.mean - free.mean) <= allowed).all():
+    chance = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws))
+    rounding = TOLERANCE * largest_value(first.samples, scale, offset) * np.abs(scale)
+    rounding = rounding + 2 * np.spacing(np.abs(first.samples).max())
+    if not (np.abs(first.mean - free.mean) <= chance + rounding).all():
         raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
 
 
-def check_at_equal_noise(answer: Intervals, loop: Any, x: NDArray[np.float32], local: bool) -> None:
+def check_at_equal_noise(card: Card, answer: Intervals, loop: Any, x: NDArray[np.float32], local: bool) -> None:
     """Compare an artifact's first draws with those of BLiTZ's own layers, the generator's noise put in."""
-    few = answer.draws[:8]
-    largest = np.abs(answer.samples).max()
-    error = np.abs(answer.samples[: len(few)] - loop.given(x, few, answer.seed, local)).max() / largest
-    if not error <= TOLERANCE:
-        raise MurhoError(f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value.")
+    few, units = answer.draws[:8], raw_units(card.scaling, x)
+    wanted, largest = loop.given(x, few, answer.seed, local), largest_value(answer.samples, *units)
+    error, allowed = relative_error(answer.samples[: len(few)], wanted, *units, largest)
+    if error > allowed:
+        raise MurhoError(
+            f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value (allowed: "
+            f"{allowed:.2g})."
+        )
 
 
 def machine() -> dict[str, Any]:

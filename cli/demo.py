@@ -150,6 +150,6 @@ def _timed(
     systems: dict[str, bench.System] = {bench.LOOP: lambda x, draws, seed: loop(x, draws, LEVELS), **ours}
     bench.warm_up(ours, x, draws)
     times, answers = bench.timed(systems, {name: 1 if name == bench.LOOP else 5 for name in systems}, x, draws)
-    bench.check(answers, loop, x)
+    bench.check(models["model.onnx"].card, answers, loop, x)
     seconds = {name: float(np.median(laps)) / 1000 for name, laps in times.items()}
     return seconds, models["model.onnx"].predict(x, draws, LEVELS, seed)

@@ -27,6 +27,7 @@ class BlitzLoop:
     def __init__(self, checkpoint: Path, card: Card) -> None:
         self._checkpoint = load_checkpoint(checkpoint)
         self._network = self._checkpoint.network()
+        self.card = card
         self._names, self._horizon, self._storage = card.output.names, card.horizon, card.storage
         posteriors = self.reference.posteriors
         if posterior_sha256(posteriors.values()) != card.posterior_sha256:

@@ -16,9 +16,9 @@ from scipy import stats
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from ..export import to_onnx
-from ..export.reference import raw_units
 from ..models import Forecaster
 from ..runtime import Scaling, load
+from ..runtime.compare import raw_units
 from ..train import Dataset, Part, Series, fit, prepare, standardise
 from .forecasts import LEVELS, Forecasts
 
@@ -68,7 +68,7 @@ def quantile_regression(data: Dataset) -> Pair:
     many = len(LEVELS)
     forecasts = []
     for values, part in zip(found, parts, strict=True):
-        scale, offset = raw_units(data.scaling, torch.from_numpy(part.x))
+        scale, offset = raw_units(data.scaling, part.x)
         raw = np.sort(values * scale + offset, axis=0)  # quantiles that cross are put in order
         # `tails` fall as the levels rise: of the sorted quantiles the first is the lower end of the widest interval.
         forecasts.append(Forecasts(raw[many], raw[:many][::-1], raw[many + 1 :]))

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
 from ..runtime.artifact import Artifact
+from ..runtime.compare import NETWORK_UNITS, TOLERANCE, Units, largest_value, raw_units, relative_error
 from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
@@ -18,10 +19,9 @@ from ..runtime.planner import VECTOR, run
 from .generator import normals
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .posterior import read_posteriors
-from .reference import generator_epsilon, raw_units
+from .reference import generator_epsilon
 from .subject import Subject
 
-TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
 LAW_DRAWS = 1000
 LAW_WEIGHTS = 5 * 10**8  # a large network gets fewer draws, so that BLiTZ samples about this many weights in all
 LAW_VALUES = 20
@@ -53,50 +53,33 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     return {"passed": True, "engine": engine.name, **report}
 
 
-def relative_error(
-    got: NDArray[Any],
-    raw: NDArray[Any],
-    scale: ArrayLike = (1.0,),
-    offset: ArrayLike = (0.0,),
-    largest: float | None = None,
-) -> tuple[float, float]:
-    """(error, allowed) of samples `got` against the same in float64, relative to the largest network output.
-
-    Both are in raw units: network units times `scale` plus `offset`. Compared in the network's units, where an offset
-    cannot hide an error; `largest` is taken from `raw` if not given. Allowed are 1e-5, and what float32 must lose by
-    storing the value in raw units: half a spacing at each of two steps.
-    """
-    largest = _largest(raw, scale, offset) if largest is None else largest
-    error = (np.abs(got.astype(np.float64) - raw) / np.abs(scale)).max() / largest
-    spacing = float(np.spacing(np.float32(np.abs(raw).max(initial=0))) / np.abs(scale).min() / largest)
-    return float(error) if np.isfinite(error) else float("inf"), TOLERANCE + spacing
+def _shapes(subject: Subject) -> tuple[tuple[int, int, int | None], ...]:
+    """Draws, rows and, where their number is free, steps: fewer, as many and more than a vector holds."""
+    steps = subject.steps
+    return (2, 1, steps), (17, 4, steps and steps + 3), (33, 2, steps and 1)
 
 
-def _largest(raw: NDArray[Any], scale: ArrayLike, offset: ArrayLike) -> float:
-    return float(np.abs((raw - offset) / np.asarray(scale)).max(initial=np.finfo(np.float32).tiny))
+def _units(subject: Subject, x: NDArray[Any]) -> list[Units]:
+    """Of each output, for first inputs x: the scaling is the first one's."""
+    return [raw_units(subject.plan.scaling, x), *[NETWORK_UNITS] * (len(subject.plan.outputs) - 1)]
 
 
 def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
-    steps = subject.steps
-    shapes = ((2, 1, steps), (17, 4, steps and steps + 3), (33, 2, steps and 1))
+    shapes = _shapes(subject)
     wanted = []
     largest = dict.fromkeys(subject.outputs, 0.0)  # over all cases: a few values alone may nearly cancel
     for draws, batch, length in shapes:
         inputs = subject.inputs(batch, length)
         want = subject.reference.given(inputs, _names(draws), generator_epsilon(SEED))
-        none: tuple[ArrayLike, ArrayLike] = (1.0,), (0.0,)
-        own = raw_units(subject.plan.scaling, inputs[0])
-        units: dict[str, tuple[Any, Any]] = {name: own if k == 0 else none for k, name in enumerate(want)}
-        largest = {name: max(largest[name], _largest(raw, *units[name])) for name, raw in want.items()}
+        units = dict(zip(want, _units(subject, inputs[0].numpy()), strict=True))
+        largest = {name: max(largest[name], largest_value(raw, *units[name])) for name, raw in want.items()}
         wanted.append((inputs, want, units))
     cases: list[dict[str, Any]] = []
     for (draws, batch, length), (inputs, want, units) in zip(shapes, wanted, strict=True):
         got = engine.samples(tuple(x.numpy() for x in inputs), _names(draws), SEED, observed=True)
         case: dict[str, Any] = {"draws": draws, "batch": batch, "steps": length}
         for (name, raw), ours in zip(want.items(), got, strict=True):
-            error, allowed = float("inf"), TOLERANCE
-            if ours.shape == raw.shape:
-                error, allowed = relative_error(ours, raw, *units[name], largest[name])
+            error, allowed = relative_error(ours, raw, *units[name], largest[name])
             if error > allowed:
                 raise ExportError(
                     f"The exported file disagrees with BLiTZ at equal noise by {error:.2g} of the largest value "
@@ -193,10 +176,8 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
     draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
     wanted = run(before, draws, VECTOR, None)
     got = run(lambda names: engine.samples(arrays, names, SEED, observed=True), draws, VECTOR, None)
-    scale, offset = raw_units(subject.plan.scaling, inputs[0])
     samples, shares = 0.0, [np.zeros(0)]
-    for k, (ours, theirs) in enumerate(zip(got, wanted, strict=True)):
-        units = (scale, offset) if k == 0 else ((1.0,), (0.0,))
+    for ours, theirs, units in zip(got, wanted, _units(subject, arrays[0]), strict=True):
         samples = max(samples, relative_error(ours, theirs.astype(np.float64), *units)[0])
         tails = ((1 - ROUNDING_LEVEL) / 2, (1 + ROUNDING_LEVEL) / 2)
         ends, others = (np.quantile(y.astype(np.float64), tails, axis=0) for y in (theirs, ours))
@@ -255,32 +236,44 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
     Not to the last bit: functions are computed in other ways, and ONNX Runtime fuses a layer's transposed weights into
     the product only where it sees both.
     """
-    inputs, draws = tuple(x.numpy() for x in subject.inputs(2)), _names(16)
-    results = whole(artifact.content, artifact.card, inputs, draws)
-    samples = [value for name, value in results.items() if name.rpartition(".")[2] == "samples"]
-    for ours, theirs in zip(engine.samples(inputs, draws, SEED, observed=True), samples, strict=True):
-        error = np.abs(ours - theirs).max() / np.abs(theirs).max(initial=np.finfo(np.float32).tiny)
-        if not error <= TOLERANCE:
-            raise ExportError(
-                f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the largest "
-                "value; please report this."
-            )
+    in_one_piece = whole(artifact.content, artifact.card)
+    for draws, rows, length in _shapes(subject):
+        inputs, names = tuple(x.numpy() for x in subject.inputs(rows, length)), _names(draws)
+        results = in_one_piece(inputs, names)
+        theirs = [value for name, value in results.items() if name.rpartition(".")[2] == "samples"]
+        for chunk in (VECTOR, 3 * VECTOR):  # several calls with a rest, and one
+            ours = run(lambda part: engine.samples(inputs, part, SEED, observed=True), names, chunk, None)  # noqa: B023
+            for got, want, units in zip(ours, theirs, _units(subject, inputs[0]), strict=True):
+                error, allowed = relative_error(got, want, *units)
+                if error > allowed:
+                    raise ExportError(
+                        f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the "
+                        f"largest value (allowed: {allowed:.2g}), with {draws} draws of {rows} rows; please report "
+                        "this."
+                    )
 
 
 def whole(
-    content: bytes, card: Card, inputs: Sequence[NDArray[Any]], draws: NDArray[np.int64]
-) -> dict[str, NDArray[np.float32]]:
-    """Results by name of a file that ONNX Runtime runs in one piece, as any host would; with noise if it has any."""
+    content: bytes, card: Card
+) -> Callable[[Sequence[NDArray[Any]], NDArray[np.int64]], dict[str, NDArray[np.float32]]]:
+    """A function of inputs and draws: results by name of a file that ONNX Runtime runs in one piece, as any host would.
+
+    With noise if it has any.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    feeds = dict(zip((array.name for array in card.inputs), inputs, strict=True))
-    feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
-    states = first_states(card.states, len(draws), len(inputs[0]))
-    feeds |= {array.name: state for array, state in zip(card.states, states, strict=True)}
-    if card.noise:
-        feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
-    return dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
+
+    def results(inputs: Sequence[NDArray[Any]], draws: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        feeds = dict(zip((array.name for array in card.inputs), inputs, strict=True))
+        feeds |= {"draws": draws, "seed": np.array(SEED), "levels": np.array([0.5], dtype=np.float32)}
+        states = first_states(card.states, len(draws), len(inputs[0]))
+        feeds |= {array.name: state for array, state in zip(card.states, states, strict=True)}
+        if card.noise:
+            feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
+        return dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
+
+    return results
 
 
 def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
@@ -294,10 +287,10 @@ def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
         ours, states = engine.step(row, draws, SEED, observed=False, states=states)
         so_far = [x[:, : step + 1] for x in inputs]
         theirs = subject.reference.given(so_far, draws, generator_epsilon(SEED), observed=False)
-        own = raw_units(subject.plan.scaling, inputs[0])
-        for k, (got, raw) in enumerate(zip(ours, theirs.values(), strict=True)):
+        units = _units(subject, inputs[0].numpy())
+        for got, raw, own in zip(ours, theirs.values(), units, strict=True):
             raw = raw if raw.shape == got.shape else raw[:, :, -1:]  # of a whole sequence's answers the newest
-            error, allowed = relative_error(got, raw, *(own if k == 0 else ((1.0,), (0.0,))))
+            error, allowed = relative_error(got, raw, *own)
             errors.append(error)
             if error > allowed:
                 raise ExportError(

@@ -12,7 +12,8 @@ from blitz.modules.weight_sampler import PriorWeightDistribution, TrainableRando
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise, Scaling
+from ..runtime.compare import raw_units
+from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise
 from .generator import normals
 from .montecarlo import Plan, call, outputs_of
 from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
@@ -114,7 +115,7 @@ class Reference:
         if self.plan.softmax:
             y = np.exp(y - y.max(axis=-1, keepdims=True))
             y = y / y.sum(axis=-1, keepdims=True)
-        scale, offset = raw_units(self.plan.scaling, x)
+        scale, offset = raw_units(self.plan.scaling, x.numpy())
         raw: Floats = y * scale + offset
         return raw
 
@@ -209,15 +210,6 @@ def local_linear(posterior: Posterior, x: Tensor, epsilon: Tensor) -> Tensor:
     if "bias" in mu:
         mean, variance = mean + mu["bias"], variance + sigma["bias"].square()
     return mean + variance.sqrt() * epsilon
-
-
-def raw_units(scaling: Scaling, x: Tensor) -> tuple[Floats, Floats]:
-    """Scale and offset, for first inputs x [B, …], that turn the network's units into raw ones."""
-    scale, offset = np.asarray(scaling.output_scale), np.asarray(scaling.output_mean)
-    if scaling.values == "levels":
-        return scale, offset
-    last = x[:, -1, :1].double().numpy()
-    return (scale, offset + last) if scaling.values == "differences" else (scale * last, (offset + 1) * last)
 
 
 def unit_noise(noise: Noise, width: int, draw: int, epsilon: Epsilon) -> Floats:

@@ -721,7 +721,7 @@ def answers(folder: Path, demo: Outcome) -> tuple[dict[str, murho.Intervals], Bl
 
 def test_check_passes_right_answers(answers: Any) -> None:
     found, loop, x = answers
-    bench.check(found, loop, x)
+    bench.check(loop.card, found, loop, x)
 
 
 def test_check_finds_an_artifact_that_differs_from_another(answers: Any) -> None:
@@ -730,10 +730,10 @@ def test_check_finds_an_artifact_that_differs_from_another(answers: Any) -> None
     samples[5, 1] *= 1 + 1e-3
     wrong = {**found, "murho torchscript": dataclasses.replace(found["murho torchscript"], samples=samples)}
     with pytest.raises(murho.MurhoError, match="murho torchscript differs from the other artifact"):
-        bench.check(wrong, loop, x)
+        bench.check(loop.card, wrong, loop, x)
     samples[5, 1] = np.nan
-    with pytest.raises(murho.MurhoError, match="murho torchscript differs from the other artifact by nan"):
-        bench.check(wrong, loop, x)
+    with pytest.raises(murho.MurhoError, match="murho torchscript differs from the other artifact by inf"):
+        bench.check(loop.card, wrong, loop, x)
 
 
 def test_check_finds_artifacts_that_differ_from_blitz_at_equal_noise(answers: Any) -> None:
@@ -744,7 +744,7 @@ def test_check_finds_artifacts_that_differ_from_blitz_at_equal_noise(answers: An
 
     wrong = {name: answer if name == bench.LOOP else off(answer) for name, answer in found.items()}
     with pytest.raises(murho.MurhoError, match="differs from BLiTZ at equal noise"):
-        bench.check(wrong, loop, x)
+        bench.check(loop.card, wrong, loop, x)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -755,10 +755,10 @@ def test_check_finds_a_loop_with_another_mean(answers: Any, sign: int) -> None:
     for off, passes in ((4, True), (10, False)):
         wrong = {**found, bench.LOOP: dataclasses.replace(free, mean=ours.mean + sign * off * error)}
         if passes:
-            bench.check(wrong, loop, x)
+            bench.check(loop.card, wrong, loop, x)
         else:
             with pytest.raises(murho.MurhoError, match="differs from the mean of BLiTZ's loop"):
-                bench.check(wrong, loop, x)
+                bench.check(loop.card, wrong, loop, x)
 
 
 def test_bench_of_two_draws_does_not_cry_wolf(demo: Outcome) -> None:

@@ -13,9 +13,9 @@ from murho.export import to_onnx
 from murho.export.generator import normals
 from murho.export.montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
 from murho.export.posterior import read_posteriors
-from murho.export.proof import relative_error
 from murho.export.reference import Reference, generator_epsilon
 from murho.runtime.artifact import read
+from murho.runtime.compare import relative_error
 from murho.runtime.engines import open_engine
 
 # float32 arithmetic in another order, relative to the largest value of the network's output

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import murho
-from murho.export.proof import TOLERANCE
 from murho.runtime import engines
 from murho.runtime.artifact import read
+from murho.runtime.compare import TOLERANCE
 from murho.runtime.intervals import summarise
 
 SEED = 3

@@ -10,9 +10,9 @@ import torch
 
 import murho
 from murho.export import to_onnx
-from murho.export.proof import TOLERANCE
 from murho.models import Forecaster
 from murho.runtime.artifact import read
+from murho.runtime.compare import TOLERANCE
 from murho.runtime.kept import Kept
 from murho.runtime.split import split
 

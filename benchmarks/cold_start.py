@@ -30,7 +30,7 @@ start = time.perf_counter()
 import numpy as np
 import murho
 imported = time.perf_counter()
-model = murho.load({path!r})
+model = murho.load({path!r}, trusted=True)
 loaded = time.perf_counter()
 answer = model.predict(np.zeros((1, 21, 1), np.float32), draws=256)
 done = time.perf_counter()

@@ -76,5 +76,5 @@ def make(subject: Subject, folder: Path) -> Made:
         warnings.filterwarnings("ignore", message=".*is still where BLiTZ starts it")
         for name, sampling in subject.artifacts.items():
             export_checkpoint(load_checkpoint(checkpoint), paths[name], sampling=sampling)
-    models = {name: load(path) for name, path in paths.items()}
+    models = {name: load(path, trusted=True) for name, path in paths.items()}
     return Made(BlitzLoop(checkpoint, models["weights.onnx"].card), paths, models)

@@ -88,14 +88,14 @@ def timed(paths: dict[str, Path], x: np.ndarray) -> dict[str, dict[str, float]]:
 
     Time of this thread, since the machine may have other work.
     """
-    models = {storage: murho.load(path) for storage, path in paths.items()}
+    models = {storage: murho.load(path, trusted=True) for storage, path in paths.items()}
     for model in models.values():
         for _ in range(3):  # TorchScript optimises in the first calls of a shape
             model.samples(x, 16)
     laps: dict[str, dict[str, list[float]]] = {storage: {"load_ms": [], "call_ms": []} for storage in paths}
     for _ in range(ROUNDS):
         for storage, path in paths.items():
-            laps[storage]["load_ms"].append(milliseconds(lambda path=path: murho.load(path)))
+            laps[storage]["load_ms"].append(milliseconds(lambda path=path: murho.load(path, trusted=True)))
             laps[storage]["call_ms"].append(milliseconds(lambda model=models[storage]: model.samples(x, 16)))
     return {
         storage: {part: float(np.median(times)) for part, times in parts.items()} for storage, parts in laps.items()

@@ -70,6 +70,9 @@ Csv = Annotated[Path, typer.Option("--csv", help="A CSV file (also .csv.gz), old
 Artifact = Annotated[
     Path, typer.Argument(help="An artifact: .onnx, .pt for TorchScript, or .pt2 for torch.export.", show_default=False)
 ]
+Trusted = Annotated[
+    bool, typer.Option("--trusted", help="Open a .pt or .pt2 file, which is a program that can do anything.")
+]
 CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
 Features = Annotated[
     list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
@@ -263,10 +266,11 @@ def calibrate(
         float | None, typer.Option(min=1, help="Rows after which a row counts half, for a world that drifts.")
     ] = None,
     rows: Annotated[Rows, typer.Option(help=ROWS_HELP.format("calibration"))] = Rows.AUTO,
+    trusted: Trusted = False,
 ) -> None:
     """Stretch an artifact's intervals so that they cover what they say, on rows that training did not see."""
     extra(".calibration", "train").calibrate(
-        artifact, data, date=date, out=out, levels=level, half_life=half_life, rows=rows
+        artifact, data, date=date, out=out, levels=level, half_life=half_life, rows=rows, trusted=trusted
     )
 
 
@@ -282,10 +286,11 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for the report and the pictures.")] = Path("evaluation-output"),
     draws: Annotated[int, typer.Option(min=16, help="Weight draws per interval.")] = 256,
     seed: Seed = 0,
+    trusted: Trusted = False,
 ) -> None:
     """Score an artifact's intervals on data, beside other methods: coverage, width, interval score, CRPS, pictures."""
     extra(".calibration", "train").evaluate(
-        artifact, data, date=date, rows=rows, baselines=baselines, out=out, draws=draws, seed=seed
+        artifact, data, date=date, rows=rows, baselines=baselines, out=out, draws=draws, seed=seed, trusted=trusted
     )
 
 
@@ -305,10 +310,20 @@ def predict(
     level: Annotated[list[float], typer.Option(help="Nominal coverage, such as 0.95; may be repeated.")] = [],  # noqa: B006
     seed: Annotated[int | None, typer.Option(help="Equal seeds give equal results.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    trusted: Trusted = False,
 ) -> None:
     """Prediction intervals for every window of a CSV file, without torch."""
     extra(".tables", "cli").predict(
-        artifact, csv, date=date, out=out, draws=draws, tolerance=tolerance, levels=level, seed=seed, device=device
+        artifact,
+        csv,
+        date=date,
+        out=out,
+        draws=draws,
+        tolerance=tolerance,
+        levels=level,
+        seed=seed,
+        device=device,
+        trusted=trusted,
     )
 
 
@@ -332,9 +347,9 @@ def page(
 
 
 @app.command()
-def verify(artifact: Artifact, checkpoint: CheckpointFile, json: Json = None) -> None:
+def verify(artifact: Artifact, checkpoint: CheckpointFile, json: Json = None, trusted: Trusted = False) -> None:
     """Repeat an artifact's proof against the BLiTZ network in a checkpoint, and print the report."""
-    extra(".tasks", "train").verify(artifact, checkpoint, json)
+    extra(".tasks", "train").verify(artifact, checkpoint, json, trusted)
 
 
 @app.command()
@@ -355,7 +370,10 @@ def bench(
     draws: Annotated[list[int], typer.Option(min=16, help="Weight draws; may be repeated.")] = [100, 1000],  # noqa: B006
     rounds: Annotated[int, typer.Option(min=1, help="Timed calls of each system; BLiTZ's loop gets a third.")] = 15,
     json: Json = None,
+    trusted: Trusted = False,
 ) -> None:
     """Time artifacts against each other and against BLiTZ's own loop, side by side, and check every result."""
     module: Any = extra(".bench", "cli" if against is None else "train")
-    module.run(artifact, against=against, batches=batch, draw_counts=draws, rounds=rounds, json_path=json)
+    module.run(
+        artifact, against=against, batches=batch, draw_counts=draws, rounds=rounds, json_path=json, trusted=trusted
+    )

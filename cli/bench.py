@@ -38,6 +38,7 @@ def run(
     draw_counts: list[int],
     rounds: int,
     json_path: Path | None = None,
+    trusted: bool = False,
 ) -> list[dict[str, Any]]:
     """Print the table, write the JSON, and return its rows, one per system and shape; times in milliseconds.
 
@@ -45,7 +46,7 @@ def run(
     """
     if json_path is not None and not json_path.parent.is_dir():
         raise InputError(f"The folder {json_path.parent} does not exist. Make it first.")
-    models = [load(path) for path in artifacts]
+    models = [load(path, trusted=trusted) for path in artifacts]
     card = models[0].card
     if len({model.card.posterior_sha256 for model in models}) > 1:
         raise InputError(

@@ -27,8 +27,9 @@ def calibrate(
     levels: list[float],
     half_life: float | None,
     rows: str,
+    trusted: bool,
 ) -> None:
-    model = load(artifact)
+    model = load(artifact, trusted=trusted)
     part, which = _rows(model.card, data, date, rows, "calibration")
     found = model.calibrate(part.x, part.y, levels or None, half_life)
     model.save(out or artifact)
@@ -53,8 +54,9 @@ def evaluate(
     out: Path,
     draws: int,
     seed: int,
+    trusted: bool,
 ) -> dict[str, Any]:
-    model = load(artifact)
+    model = load(artifact, trusted=trusted)
     card = model.card
     part, which = _rows(card, data, date, rows, "test")
     try:

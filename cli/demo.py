@@ -81,7 +81,7 @@ def work(
     for name, sampling in artifacts.items():
         with console.status(Text(f"Exporting {name} and proving it against BLiTZ …")):
             proofs[name] = export_checkpoint(checkpoint, out / name, sampling=sampling).verification
-        models[name] = load(out / name)
+        models[name] = load(out / name, trusted=True)
         if data.task != "classification":
             models[name].calibrate(data.calibration.x, data.calibration.y, draws=draws)
             models[name].save(out / name)

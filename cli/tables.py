@@ -29,8 +29,9 @@ def predict(
     levels: list[float],
     seed: int | None,
     device: str,
+    trusted: bool,
 ) -> None:
-    model = load(artifact, device)
+    model = load(artifact, device, trusted=trusted)
     frame = read_table(csv, date)
     level = (levels[0] if len(levels) == 1 else levels) if levels else None
     answer = model.predict(frame, draws, level, seed, tolerance=tolerance)

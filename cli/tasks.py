@@ -132,10 +132,10 @@ def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> NDArray[Any]:
     return typical_input(Array("x", axes, (None, *checkpoint.shape)), checkpoint.scaling, rows)
 
 
-def verify(artifact: Path, checkpoint: Path, json_path: Path | None) -> None:
+def verify(artifact: Path, checkpoint: Path, json_path: Path | None, trusted: bool) -> None:
     loaded = load_checkpoint(checkpoint)
     with console.status(Text(f"Proving {artifact} against BLiTZ …")):
-        report = prove(artifact, loaded.network(), example_inputs(loaded))
+        report = prove(artifact, loaded.network(), example_inputs(loaded), trusted=trusted)
     table = Table(title=f"{artifact} says what BLiTZ says", title_justify="left")
     for column in ("proof", "result", "allowed"):
         table.add_column(column)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..runtime.artifact import read
+from ..runtime.artifact import check_trust, read
 from ..runtime.contract import STATE, STORAGES, Array, Card, Noise, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.files import check_writable, replacing
@@ -97,13 +97,17 @@ def to_pt2(network: nn.Module, path: str | os.PathLike[str], example: Example, *
         return _export(network, path, example, "pt2", **options)
 
 
-def verify(path: str | os.PathLike[str], network: nn.Module, example: Example | None = None) -> dict[str, Any]:
+def verify(
+    path: str | os.PathLike[str], network: nn.Module, example: Example | None = None, *, trusted: bool = False
+) -> dict[str, Any]:
     """Repeat an artifact's proof against the network that it was made from, and return the report.
 
     `example`, as for `to_onnx`, gives the inputs; without it they are drawn around the artifact's input mean.
-    Raises ExportError where the two differ, ArtifactError for a file that cannot be read.
+    A format of torch is opened only if it is `trusted`, as by `murho.load`.
+    Raises ExportError where the two differ, ArtifactError for a file that cannot be read or is not trusted.
     """
     artifact = read(path)
+    check_trust(artifact, trusted)
     card = artifact.card
     digest = posterior_sha256(read_posteriors(network, "plain", card.storage).values())
     if digest != card.posterior_sha256:

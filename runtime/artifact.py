@@ -24,6 +24,7 @@ _GRAPH, _INITIALIZER, _TENSOR_NAME, _TENSOR_RAW_DATA = 7, 5, 8, 9
 _ZIP_MAGIC = b"PK\x03\x04"
 DIGEST_LENGTH = 64
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
+KINDS = {"onnx": "an ONNX artifact", "torchscript": "a TorchScript artifact", "pt2": "a program of torch.export"}
 _PT2_MARK = "/archive_format"  # an entry of every archive that torch.export writes, and of no other
 
 
@@ -49,6 +50,11 @@ def read(path: str | os.PathLike[str]) -> Artifact:
         raise ArtifactError(f"{path} is empty. Export it again.")
     zipped = content.startswith(_ZIP_MAGIC)
     format, entries, digest = _read_zip(path, content) if zipped else ("onnx", *_read_onnx(path, content))
+    if path.suffix != SUFFIXES[format]:
+        raise ArtifactError(
+            f"{path} is {KINDS[format]} by its content, so its name must end in {SUFFIXES[format]}. A name must not "
+            "hide whether a file is data or a program: rename it only if you know where it comes from."
+        )
     if CARD_KEY not in entries or DIGEST_KEY not in entries:
         raise ArtifactError(
             f"{path} is not a murho artifact: it carries no card. Expected a file written by murho.export."
@@ -57,6 +63,17 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     if digest != entries[DIGEST_KEY]:
         raise ArtifactError(f"{path} was changed or damaged after its export: its checksum differs. Export it again.")
     return Artifact(path, format, card, content)
+
+
+def check_trust(artifact: Artifact, trusted: bool) -> None:
+    """Raises ArtifactError for a format of torch that nobody said to trust: such files are programs, ONNX is data."""
+    if artifact.format != "onnx" and not trusted:
+        raise ArtifactError(
+            f"{artifact.path} is {KINDS[artifact.format]}. Such files are programs: they can run any code when torch "
+            "opens them, and nothing of it has been opened. Only where you trust whoever made the file, open it with "
+            "trusted=True (--trusted in the command, MURHO_TRUSTED=1 in a service). An ONNX artifact is data and needs "
+            "no trust."
+        )
 
 
 def write(artifact: Artifact, path: str | os.PathLike[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import drawing, pt2, recurrent, torchscript
-from .artifact import Artifact
+from .artifact import KINDS, Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
 from .kept import Arrays, Kept
@@ -62,7 +62,7 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool =
         return OnnxEngine(artifact, device, keep, compiled)
     if device != "cpu":
         raise InputError(
-            f"device={device!r} needs a TorchScript or ONNX artifact; {artifact.path} is {ProgramEngine.kind}. "
+            f"device={device!r} needs a TorchScript or ONNX artifact; {artifact.path} is {KINDS[artifact.format]}. "
             'Export with to_torchscript, or use device="cpu".'
         )
     return ProgramEngine(artifact)
@@ -157,8 +157,6 @@ class _TorchEngine:
     """What the engines of torch share: how they pass arrays, and the threads to do so on."""
 
     name: str
-    kind: str
-    """Of artifact, as a message calls it."""
     joins = False
 
     def __init__(self, artifact: Artifact, device: str) -> None:
@@ -166,7 +164,7 @@ class _TorchEngine:
             import torch
         except ImportError:
             raise MissingExtra(
-                f'{artifact.path} is {self.kind} and needs torch: pip install "murho[torchscript]"'
+                f'{artifact.path} is {KINDS[artifact.format]} and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
         self._noisy = artifact.card.noise is not None
@@ -234,7 +232,6 @@ class _TorchEngine:
 
 class TorchScriptEngine(_TorchEngine):
     name = "torchscript"
-    kind = "a TorchScript artifact"
 
     def _opened(self, artifact: Artifact) -> Callable[..., Any]:
         samples: Callable[..., Any] = torchscript.loaded(artifact.content, self._device).samples
@@ -243,7 +240,6 @@ class TorchScriptEngine(_TorchEngine):
 
 class ProgramEngine(_TorchEngine):
     name = "torch.export"
-    kind = "a program of torch.export"
 
     def __init__(self, artifact: Artifact) -> None:
         super().__init__(artifact, "cpu")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .artifact import Artifact, read
+from .artifact import Artifact, check_trust, read
 from .contract import Array, Card
 from .errors import ArtifactError, InputError, MissingExtra
 from .inputs import Input
@@ -43,6 +43,7 @@ def save_model(
     artifact: str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
+    trusted: bool = False,
     frame: bool | None = None,
     signature: ModelSignature | None = None,
     input_example: Any = None,
@@ -57,11 +58,16 @@ def save_model(
     artifact itself, or with `frame` a DataFrame with a column for each feature; where the network reads windows of a
     sequence, every run of that many rows is one. By default a DataFrame where the network reads rows of named features.
 
+    A format of torch is opened only if it is `trusted`, as by `murho.load`. Who loads it by `mlflow.pyfunc` says so
+    by MURHO_TRUSTED=1 in the environment: the model's own folder must not decide.
+
     The other arguments are MLflow's own, for `mlflow.pyfunc.save_model`.
 
-    Raises ArtifactError for a file that is no artifact, InputError for `frame` where the network cannot read one.
+    Raises ArtifactError for a file that is no artifact or not trusted, InputError for `frame` where the network cannot
+    read one.
     """
     opened = read(artifact)
+    check_trust(opened, trusted)
     package = mlflow_model or Package()
     package.add_flavor(FLAVOR_NAME, murho_version=version("murho"), data=f"data/{opened.path.name}")
     mlflow.pyfunc.save_model(
@@ -69,7 +75,7 @@ def save_model(
         loader_module=__name__,
         data_path=os.fspath(opened.path),
         mlflow_model=package,
-        signature=signature or signature_of(load(opened.path), frame),
+        signature=signature or signature_of(load(opened.path, trusted=trusted), frame),
         input_example=input_example,
         pip_requirements=pip_requirements or get_default_pip_requirements(opened),
         extra_pip_requirements=extra_pip_requirements,
@@ -77,18 +83,19 @@ def save_model(
     )
 
 
-def log_model(artifact: str | os.PathLike[str], name: str, **options: Any) -> "ModelInfo":
+def log_model(artifact: str | os.PathLike[str], name: str, *, trusted: bool = False, **options: Any) -> "ModelInfo":
     """Log an artifact's file as a model of the active run, or of a new one.
 
     `options` are those of `save_model`, and of `mlflow.models.Model.log`, `registered_model_name` for example.
     """
-    read(artifact)  # else a mistake would leave an empty model behind
+    check_trust(read(artifact), trusted)  # else a mistake would leave an empty model behind
     info: ModelInfo = Package.log(
         artifact_path=None,
         name=name,
         flavor=sys.modules[__name__],
         flavor_name=FLAVOR_NAME,
         artifact=artifact,
+        trusted=trusted,
         **options,
     )
     return info
@@ -165,4 +172,4 @@ class _PyFunc:
 
 def _load_pyfunc(path: str) -> _PyFunc:
     """MLflow's door: `path` is the artifact's file in the model's folder."""
-    return _PyFunc(load(path))
+    return _PyFunc(load(path, trusted=os.environ.get("MURHO_TRUSTED") == "1"))

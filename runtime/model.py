@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import conformal, online, planner
-from .artifact import Artifact, read, write
+from .artifact import Artifact, check_trust, read, write
 from .calibrated import with_calibration
 from .contract import Calibration, Card
 from .engines import Engine, open_engine
@@ -59,22 +59,27 @@ def load(
     threads: int | None = None,
     keep_mb: int = KEEP_MB,
     measure: bool = True,
+    *,
+    trusted: bool = False,
 ) -> "Model":
     """Open an artifact (`.onnx`, `.pt` for TorchScript, or `.pt2` for a program of torch.export).
 
+    An ONNX artifact is data, and opening one from a stranger is safe. The formats of torch are programs that can do
+    anything when they are opened: pass `trusted=True` for one whose maker you trust.
     `device` is "cpu", "cuda" or "cuda:N"; an ONNX artifact needs onnxruntime-gpu for the latter. `threads` is how many
     chunks of draws run at once; by default as many as the process has cores. What an ONNX artifact drew is kept where
     the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape
     spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
 
-    Raises ArtifactError for a file that is missing, damaged, foreign or too new, InputError for a device that is not
-    there, MissingExtra where a format of torch lacks torch.
+    Raises ArtifactError for a file that is missing, damaged, foreign or too new, and for a format of torch that is not
+    `trusted`; InputError for a device that is not there, MissingExtra where a format of torch lacks torch.
     """
     if threads is not None and (not isinstance(threads, int) or threads < 1):
         raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
     if not isinstance(keep_mb, int) or keep_mb < 0:
         raise InputError(f"keep_mb must be a whole number of MiB, 0 to keep none, not {keep_mb!r}.")
     artifact = read(path)
+    check_trust(artifact, trusted)
     return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
 
 
@@ -89,6 +94,7 @@ class Model:
     def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card
         self._path = artifact.path  # its content is not kept: the engine has its own form of it
+        self._format = artifact.format
         self._calibrated: Artifact | None = None
         self.engine = engine.name
         self._engine = engine
@@ -340,7 +346,8 @@ class Model:
 
     def _as_written(self) -> Artifact:
         artifact = read(self._path)
-        if artifact.card.posterior_sha256 != self.card.posterior_sha256:
+        same = artifact.format == self._format and artifact.card.posterior_sha256 == self.card.posterior_sha256
+        if not same:
             raise ArtifactError(f"{self._path} has become another network since it was loaded. Load it again.")
         return artifact
 

@@ -100,7 +100,7 @@ def test_new_rows_are_covered() -> None:
 
 
 def test_calibrated_intervals_cover_the_calibration_rows(noisy, format: str, rows) -> None:
-    model, (x, y) = murho.load(noisy(format)), rows
+    model, (x, y) = murho.load(noisy(format), trusted=True), rows
     before = model.predict(x, 500, LEVELS, SEED).coverage(y)
     found = model.calibrate(x, y, LEVELS, draws=500, seed=SEED)
     answer = model.predict(x, 500, LEVELS, SEED)
@@ -118,10 +118,10 @@ def test_every_host_gets_the_same_ends(noisy, rows, tmp_path: Path) -> None:
     feeds = {"x": x[:7], "draws": np.arange(200), "seed": np.array(SEED), "levels": asked}
     answers = []
     for format in ("onnx", "torchscript"):
-        model, path = murho.load(noisy(format)), tmp_path / f"calibrated{SUFFIX[format]}"
+        model, path = murho.load(noisy(format), trusted=True), tmp_path / f"calibrated{SUFFIX[format]}"
         model.calibrate(x, y, LEVELS, draws=200)
         model.save(path)
-        ours = murho.load(path).predict(x[:7], 200, asked.tolist(), SEED)
+        ours = murho.load(path, trusted=True).predict(x[:7], 200, asked.tolist(), SEED)
         for on in (1.0, 0.0):
             if format == "onnx":
                 session = onnxruntime.InferenceSession(path)
@@ -129,7 +129,7 @@ def test_every_host_gets_the_same_ends(noisy, rows, tmp_path: Path) -> None:
             else:
                 inputs = (torch.from_numpy(np.asarray(v)) for v in (*feeds.values(), np.float32(on)))
                 host = [part.numpy() for part in torch.jit.load(path)(*inputs)]
-            want = ours if on else murho.load(path).predict(x[:7], 200, asked.tolist(), SEED, noise=False)
+            want = ours if on else murho.load(path, trusted=True).predict(x[:7], 200, asked.tolist(), SEED, noise=False)
             for name, values in zip(("samples", "mean", "std", "lower", "upper"), host, strict=True):
                 np.testing.assert_allclose(values, getattr(want, name), rtol=2e-5, atol=2e-5, err_msg=f"{name} {on}")
         answers.append(ours)
@@ -151,7 +151,7 @@ def test_ends_by_numpy_in_float64(noisy, rows) -> None:
 
 
 def test_uncalibrated_ends_are_quantiles(noisy, format: str, rows) -> None:
-    model, (x, y) = murho.load(noisy(format)), rows
+    model, (x, y) = murho.load(noisy(format), trusted=True), rows
     before = model.predict(x[:5], 200, LEVELS, SEED)
     model.calibrate(x, y, LEVELS, draws=200)
     after = model.predict(x[:5], 200, LEVELS, SEED, calibrated=False)
@@ -160,21 +160,21 @@ def test_uncalibrated_ends_are_quantiles(noisy, format: str, rows) -> None:
 
 
 def test_a_saved_artifact_is_whole(noisy, format: str, rows, tmp_path: Path) -> None:
-    model, (x, y) = murho.load(noisy(format)), rows
+    model, (x, y) = murho.load(noisy(format), trusted=True), rows
     model.calibrate(x, y, half_life=100.0)
     path = tmp_path / f"calibrated{SUFFIX[format]}"
     model.save(path)
-    again = murho.load(path)
+    again = murho.load(path, trusted=True)
     assert again.card == model.card
     assert again.card.calibration.half_life == 100
     np.testing.assert_array_equal(again.predict(x).lower, model.predict(x).lower)
     again.calibrate(x, y)  # anew, from the samples and not from what was stretched
-    assert again.card.calibration == murho.load(noisy(format)).calibrate(x, y)
+    assert again.card.calibration == murho.load(noisy(format), trusted=True).calibrate(x, y)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ArtifactError):
-        murho.load(path)
+        murho.load(path, trusted=True)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -229,7 +229,7 @@ def test_rows_that_training_saw(trained, dataset, tmp_path: Path) -> None:
         trained, path, dataset.test.x[:16], scaling=dataset.scaling, noise=Noise(scale=(0.1,)), task="forecast",
         training={"fingerprint": fingerprint(dataset.train.x)},
     )  # fmt: skip
-    model = murho.load(path)
+    model = murho.load(path, trusted=True)
     with pytest.raises(InputError, match="holds rows that the network was trained on"):
         model.calibrate(dataset.train.x[-500:], dataset.train.y[-500:])
     assert model.calibrate(dataset.calibration.x, dataset.calibration.y).rows == len(dataset.calibration)
@@ -246,7 +246,7 @@ def test_an_output_without_noise_and_spread(tmp_path: Path) -> None:
     with torch.no_grad():
         flat = -100 * np.ones((40, 3), np.float32)
         flat[:, :] = -100 * np.sign(network[0].layers[0].weight_sampler.mu.numpy())
-    model = murho.load(path)
+    model = murho.load(path, trusted=True)
     assert np.ptp(model.samples(flat)) == 0
     with pytest.raises(InputError, match=r"intervals that have no length.*with observation noise"):
         model.calibrate(flat, np.arange(40.0))
@@ -256,7 +256,7 @@ def test_probabilities_are_not_calibrated(tmp_path: Path) -> None:
     path, x = tmp_path / "classes.onnx", np.random.default_rng(0).standard_normal((40, 3)).astype(np.float32)
     to_onnx(Regressor(3, outputs=2), path, x, task="classification")
     with pytest.raises(InputError, match="no probabilities"):
-        murho.load(path).calibrate(x, np.zeros((40, 2)))
+        murho.load(path, trusted=True).calibrate(x, np.zeros((40, 2)))
 
 
 def test_saving_under_another_format(noisy, tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def chain(folder: Path) -> dict[str, Outcome]:
                 *("gru", "--hidden", 3, "--epochs", 2, "--seed", 7, "--out", "other.pt"),
             ),
             "export": command("export", "other.pt", "other.torchscript.pt"),
-            "verify": command("verify", "other.torchscript.pt", "other.pt", "--json", "proof.json"),
+            "verify": command("verify", "other.torchscript.pt", "other.pt", "--trusted", "--json", "proof.json"),
         }
     return outcomes
 
@@ -264,7 +264,7 @@ def test_demo_forecasts_are_what_the_artifact_says(table: pd.DataFrame, close: n
             np.testing.assert_array_equal(table[f"murho, next row: {name} {100 * level:g}%"], ends[:, 0])
             np.testing.assert_array_equal(table[f"murho, 7 rows ahead: {name} {100 * level:g}%"], ends[::7].reshape(-1))
     assert model.card.calibration.rows == 54
-    assert murho.load("demo/model.pt").card.calibration.rows == 54
+    assert murho.load("demo/model.pt", trusted=True).card.calibration.rows == 54
 
 
 def test_demo_online_forecasts_are_those_of_observe(table: pd.DataFrame, close: np.ndarray) -> None:
@@ -306,7 +306,9 @@ def test_demo_prints_times_and_how_much_faster(demo: Outcome, report: dict[str, 
 
 def test_demo_artifacts_agree(demo: Outcome, close: np.ndarray) -> None:
     x = close[:WINDOW][None, :, None]
-    onnx, script = (murho.load(f"demo/{name}").predict(x, 64).samples for name in ("model.onnx", "model.pt"))
+    onnx, script = (
+        murho.load(f"demo/{name}", trusted=True).predict(x, 64).samples for name in ("model.onnx", "model.pt")
+    )
     np.testing.assert_allclose(onnx, script, rtol=1e-5)
 
 
@@ -462,7 +464,7 @@ def test_train_resumes(chain: dict[str, Outcome], tmp_path: Path) -> None:
 def test_export(chain: dict[str, Outcome]) -> None:
     assert chain["export"].code == 0, chain["export"]
     assert re.search(r"other.torchscript.pt: \d+ kB, within \S+ of BLiTZ at equal noise", chain["export"].text)
-    card = murho.load("other.torchscript.pt").card
+    card = murho.load("other.torchscript.pt", trusted=True).card
     assert card.input.names == ("Close", "Open")
     assert card.output.names == ("Close + 1",)
     assert card.training["window"] == 5
@@ -474,15 +476,16 @@ def test_export_in_half_the_size(chain: dict[str, Outcome], tmp_path: Path) -> N
     said = r"samples within \S+ of the trained posterior's, ends of a 95 % interval within \S+ % of its width"
     for outcome in (
         command("export", "other.pt", artifact, "--storage", "half"),
-        command("verify", artifact, "other.pt"),
+        command("verify", artifact, "other.pt", "--trusted"),
         command("info", artifact),
     ):
         assert outcome.code == 0, outcome
         assert re.search(said, " ".join(outcome.text.replace("│", " ").split())), outcome.text
     assert "half: μ in float16, log σ in 8 bits" in outcome.text
     shapes = "--batch", 1, "--draws", 64, "--rounds", 2
-    assert command("bench", artifact, "--against", "other.pt", *shapes).code == 0
-    fails(command("bench", artifact, "other.torchscript.pt", *shapes), "different networks, or store one differently")
+    assert command("bench", artifact, "--against", "other.pt", "--trusted", *shapes).code == 0
+    both = command("bench", artifact, "other.torchscript.pt", "--trusted", *shapes)
+    fails(both, "different networks, or store one differently")
     fails(command("export", "other.pt", artifact, "--storage", "float16"), "storage must be one of")
 
 
@@ -535,7 +538,7 @@ def test_verify(chain: dict[str, Outcome]) -> None:
 
 def test_verify_with_another_checkpoint(demo: Outcome, chain: dict[str, Outcome]) -> None:
     fails(command("verify", "demo/model.onnx", "other.pt"), "demo/model.onnx")
-    fails(command("verify", "other.torchscript.pt", "demo/checkpoint.pt"), "other.torchscript.pt")
+    fails(command("verify", "other.torchscript.pt", "demo/checkpoint.pt", "--trusted"), "other.torchscript.pt")
 
 
 # Info
@@ -560,7 +563,7 @@ def test_info_as_json(demo: Outcome) -> None:
     assert outcome.code == 0
     card = json.loads(outcome.out)
     assert card["training"]["window"] == WINDOW
-    assert card["posterior_sha256"] == murho.load("demo/model.pt").card.posterior_sha256
+    assert card["posterior_sha256"] == murho.load("demo/model.pt", trusted=True).card.posterior_sha256
 
 
 # Predict
@@ -609,10 +612,10 @@ def test_predict_sorts_by_date(demo: Outcome, tmp_path: Path) -> None:
 
 
 def test_predict_of_two_columns_with_torchscript(chain: dict[str, Outcome]) -> None:
-    answer = predicted("--draws", 16, "--seed", 1, artifact="other.torchscript.pt")
+    answer = predicted("--draws", 16, "--seed", 1, "--trusted", artifact="other.torchscript.pt")
     values = pd.read_csv("prices.csv")[["Close", "Open"]].to_numpy(np.float32)
     x = np.stack([values[row - 5 : row] for row in range(5, 401)])
-    ours = murho.load("other.torchscript.pt").predict(x, 16, 0.95, 1)
+    ours = murho.load("other.torchscript.pt", trusted=True).predict(x, 16, 0.95, 1)
     np.testing.assert_array_equal(answer["mean"].to_numpy(np.float32), ours.mean[:, 0])
     np.testing.assert_array_equal(answer["upper 95%"].to_numpy(np.float32), ours.upper[:, 0])
 
@@ -642,7 +645,7 @@ def test_names_with_square_brackets_are_printed_as_they_are(demo: Outcome) -> No
 def test_bench(demo: Outcome) -> None:
     outcome = command(
         *("bench", "demo/model.onnx", "demo/model.pt", "--against", "demo/checkpoint.pt"),
-        *("--batch", 1, "--draws", 50, "--rounds", 2, "--json", "bench.json"),
+        *("--batch", 1, "--draws", 50, "--rounds", 2, "--trusted", "--json", "bench.json"),
     )
     assert outcome.code == 0, outcome
     result = json.loads(Path("bench.json").read_text())
@@ -681,7 +684,7 @@ def test_bench_statistics() -> None:
 
 
 def test_bench_of_different_networks(demo: Outcome, chain: dict[str, Outcome]) -> None:
-    fails(command("bench", "demo/model.onnx", "other.torchscript.pt"), "made from different networks")
+    fails(command("bench", "demo/model.onnx", "other.torchscript.pt", "--trusted"), "made from different networks")
 
 
 def test_bench_against_another_checkpoint(demo: Outcome, chain: dict[str, Outcome]) -> None:
@@ -698,7 +701,7 @@ def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytes
         answers["murho torchscript"] = dataclasses.replace(right, samples=right.samples * np.float32(1 + 1e-3))
         return times, answers
 
-    args = ("bench", "demo/model.onnx", "demo/model.pt", "--batch", 1, "--draws", 16, "--rounds", 1)
+    args = ("bench", "demo/model.onnx", "demo/model.pt", "--trusted", "--batch", 1, "--draws", 16, "--rounds", 1)
     assert command(*args).code == 0
     monkeypatch.setattr(bench, "timed", doctored)
     Path("bench.json").unlink(missing_ok=True)
@@ -709,7 +712,8 @@ def test_bench_command_fails_on_a_wrong_answer(demo: Outcome, monkeypatch: pytes
 @pytest.fixture(scope="module")
 def answers(folder: Path, demo: Outcome) -> tuple[dict[str, murho.Intervals], BlitzLoop, np.ndarray]:
     with contextlib.chdir(folder):
-        models = {f"murho {model.engine}": model for model in map(murho.load, ("demo/model.onnx", "demo/model.pt"))}
+        opened = [murho.load(path, trusted=True) for path in ("demo/model.onnx", "demo/model.pt")]
+        models = {f"murho {model.engine}": model for model in opened}
         card = models["murho onnxruntime"].card
         loop = BlitzLoop(Path("demo/checkpoint.pt"), card)
     x = typical_inputs(card, 3)[0]
@@ -785,7 +789,11 @@ ERRORS: dict[str, tuple[tuple[Any, ...], str]] = {
         r"lacks the column\(s\) Close; it has Date, Open",
     ),
     "predict: few rows": (("predict", "demo/model.onnx", "--csv", "short.csv"), "windows of 21 rows, but .* has 10"),
-    "predict: missing value": (("predict", "other.torchscript.pt", "--csv", "gap.csv"), "x must be finite"),
+    "predict: missing value": (
+        ("predict", "other.torchscript.pt", "--csv", "gap.csv", "--trusted"),
+        "x must be finite",
+    ),
+    "predict: a program": (("predict", "demo/model.pt", "--csv", "prices.csv"), "are programs: .* --trusted"),
     "predict: no date": (
         ("predict", "demo/model.onnx", "--csv", "prices.csv", "--date", "Day"),
         "has no column 'Day'; it has Date",
@@ -862,7 +870,7 @@ def test_errors_are_one_line_and_leave_no_file(demo: Outcome, chain: dict[str, O
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_cuda_where_there_is_none(demo: Outcome) -> None:
     fails(
-        command("predict", "demo/model.pt", "--csv", "prices.csv", "--device", "cuda"),
+        command("predict", "demo/model.pt", "--csv", "prices.csv", "--device", "cuda", "--trusted"),
         "device='cuda' needs an NVIDIA GPU",
     )
 
@@ -950,7 +958,7 @@ def test_commands_without_torch(demo: Outcome) -> None:
 
 
 def test_commands_without_torch_would_be_noticed(demo: Outcome) -> None:
-    done = python(RUN, HEAVY, "", "predict", "demo/model.pt", "--csv", "prices.csv", "--draws", 8)
+    done = python(RUN, HEAVY, "", "predict", "demo/model.pt", "--csv", "prices.csv", "--draws", 8, "--trusted")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].split() == ["imported:", "torch"]
 
@@ -961,7 +969,7 @@ def test_commands_without_torch_would_be_noticed(demo: Outcome) -> None:
         ("blitz", ("train", "--csv", "prices.csv", "--target", "Close", "--out", "new.pt"), "train"),
         ("torch", ("verify", "demo/model.onnx", "demo/checkpoint.pt"), "train"),
         ("torch", ("bench", "demo/model.onnx", "--against", "demo/checkpoint.pt"), "train"),
-        ("torch", ("predict", "demo/model.pt", "--csv", "prices.csv"), "torchscript"),
+        ("torch", ("predict", "demo/model.pt", "--csv", "prices.csv", "--trusted"), "torchscript"),
         ("pandas", ("predict", "demo/model.onnx", "--csv", "prices.csv"), "cli"),
         ("typer", ("--version",), "cli"),
     ],

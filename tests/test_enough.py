@@ -93,7 +93,7 @@ def test_error_grows_with_a_calibrated_interval(tmp_path) -> None:
 
 def test_as_many_draws_as_the_tolerance_needs(exported, format: str) -> None:
     case = exported("demo")
-    model = murho.load(case.path(format))
+    model = murho.load(case.path(format), trusted=True)
     counts = []
     for tolerance in (0.1, 0.04, 0.02):
         got = model.predict(case.example[:2], level=[0.5, 0.9], tolerance=tolerance)

@@ -32,7 +32,7 @@ def test_exported_and_equal_to_blitz(tmp_path: Path, format: str, name: str) -> 
     with case.network() as network, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         EXPORTS[format](network, path, case.example, **case.options)
-    model = murho.load(path)
+    model = murho.load(path, trusted=True)
     inputs, want = blitz(name)
     for rows in (1, 3):
         got = model.predict_all(first_rows(inputs, rows), DRAWS, seed=SEED)

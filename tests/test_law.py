@@ -124,7 +124,7 @@ def test_every_export_was_compared_in_law(exported, format: str) -> None:
 def noise(exported, format: str) -> Callable[..., np.ndarray]:
     """noise(seed, draws) -> [S, 3, 40], the ε of its sites: one layer, another, the first again."""
     case = exported("bare")
-    model = murho.load(case.path(format))
+    model = murho.load(case.path(format), trusted=True)
     mu, sigma = (
         np.stack([getattr(case.posteriors[layer], part).double().numpy() for layer in ("one", "two", "one")])
         for part in ("mu", "sigma")
@@ -171,9 +171,9 @@ def test_calls_of_one_layer_have_noise_of_their_own(noise) -> None:
 
 
 def test_seeds_differ_and_repeat(case, windows, format: str) -> None:
-    model = murho.load(case.path(format))
+    model = murho.load(case.path(format), trusted=True)
     answers = {seed: model.predict(windows, 500, 0.9, seed) for seed in (0, 1)}
-    again = murho.load(case.path(format)).predict(windows, 500, 0.9, 0)
+    again = murho.load(case.path(format), trusted=True).predict(windows, 500, 0.9, 0)
     np.testing.assert_array_equal(answers[0].samples, again.samples)
     assert (answers[0].mean != answers[1].mean).all()
     # Means of independent draws differ by sqrt(2/500) standard deviations, seldom by more than five of these.

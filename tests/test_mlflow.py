@@ -52,9 +52,11 @@ def test_a_saved_model_predicts_murhos_numbers_in_a_fresh_process(exported, tmp_
     assert (tmp_path / "model" / "data" / artifact.name).read_bytes() == artifact.read_bytes()
 
 
-def test_the_environment_has_no_torch_unless_the_artifact_needs_it(exported, tmp_path: Path) -> None:
+def test_the_environment_has_no_torch_unless_the_artifact_needs_it(
+    exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for format in ("onnx", "torchscript"):
-        flavour.save_model(exported("mlp").path(format), tmp_path / format)
+        flavour.save_model(exported("mlp").path(format), tmp_path / format, trusted=True)
     names, with_torch = (
         {line.partition("==")[0] for line in (tmp_path / format / "requirements.txt").read_text().split()}
         for format in ("onnx", "torchscript")
@@ -62,8 +64,13 @@ def test_the_environment_has_no_torch_unless_the_artifact_needs_it(exported, tmp
     assert names == {"mlflow", "murho", "numpy", "onnxruntime", "pandas"}
     assert with_torch == names | {"torch"}
     x = np.zeros((2, 3), np.float32)
+    with pytest.raises(murho.ArtifactError, match=r"Such files are programs: .* MURHO_TRUSTED=1"):
+        mlflow.pyfunc.load_model(str(tmp_path / "torchscript"))
+    with pytest.raises(murho.ArtifactError, match="Such files are programs"):
+        flavour.save_model(exported("mlp").torchscript, tmp_path / "untrusted")
+    monkeypatch.setenv("MURHO_TRUSTED", "1")
     frame = mlflow.pyfunc.load_model(str(tmp_path / "torchscript")).predict(x, params=PARAMS)
-    expected = murho.load(exported("mlp").torchscript).predict(x, **PARAMS).to_frame()
+    expected = murho.load(exported("mlp").torchscript, trusted=True).predict(x, **PARAMS).to_frame()
     pd.testing.assert_frame_equal(frame, expected)
 
 

@@ -23,7 +23,7 @@ SEED = 3
 
 @pytest.fixture
 def demo(exported, format: str) -> murho.Model:
-    return murho.load(exported("demo").path(format))
+    return murho.load(exported("demo").path(format), trusted=True)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def windows(dataset) -> np.ndarray:
 @pytest.mark.parametrize("name", ["demo", "gru_linear", "zoo", "every_step", "mlp"])
 def test_chunks_do_not_matter(exported, format: str, name: str) -> None:
     case = exported(name)
-    model, x = murho.load(case.path(format), threads=1), case.example[:3]
+    model, x = murho.load(case.path(format), threads=1, trusted=True), case.example[:3]
     whole = model.samples(x, 1000, SEED, chunk=1008)
     for chunk in (16, 32, 48, 256, 1024):
         np.testing.assert_array_equal(model.samples(x, 1000, SEED, chunk=chunk), whole)
@@ -54,7 +54,7 @@ def test_chunks_do_not_matter(exported, format: str, name: str) -> None:
 def test_threads_do_not_matter(exported, format: str, name: str) -> None:
     case = exported(name)
     answers = [
-        murho.load(case.path(format), threads=threads).samples(case.example, 500, SEED, chunk=chunk)
+        murho.load(case.path(format), threads=threads, trusted=True).samples(case.example, 500, SEED, chunk=chunk)
         for threads in (1, 2, 3)
         for chunk in (None, 16, 64)
     ]
@@ -65,7 +65,7 @@ def test_threads_do_not_matter(exported, format: str, name: str) -> None:
 @pytest.mark.parametrize("name", ["demo", "zoo", "mlp"])
 def test_the_split_over_calls_does_not_matter(exported, format: str, name: str) -> None:
     case = exported(name)
-    model, x = murho.load(case.path(format)), case.example[:4]
+    model, x = murho.load(case.path(format), trusted=True), case.example[:4]
     whole = model.samples(x, 300, SEED)
     names = np.random.default_rng(0).permutation(300)
     np.testing.assert_array_equal(model.samples(x, names, SEED), whole[names])
@@ -77,7 +77,7 @@ def test_the_split_over_calls_does_not_matter(exported, format: str, name: str) 
 
 
 def test_the_split_comparison_can_fail(exported, format: str) -> None:
-    model = murho.load(exported("demo").path(format))
+    model = murho.load(exported("demo").path(format), trusted=True)
     x = exported("demo").example[:2]
     assert not np.array_equal(model.samples(x, np.arange(1, 33), SEED), model.samples(x, 32, SEED))
 
@@ -113,11 +113,13 @@ def test_a_new_process_gives_the_same_bits(exported, format: str, windows, tmp_p
     np.save(tmp_path / "x.npy", windows)
     code = (
         "import sys, numpy as np, murho; x = np.load(sys.argv[2]); "
-        "np.save(sys.argv[3], murho.load(sys.argv[1]).predict(x, draws=200, seed=11).samples)"
+        "np.save(sys.argv[3], murho.load(sys.argv[1], trusted=True).predict(x, draws=200, seed=11).samples)"
     )
     arguments = [str(path), str(tmp_path / "x.npy"), str(tmp_path / "answer.npy")]
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, *arguments], check=True, cwd=tmp_path)
-    np.testing.assert_array_equal(np.load(tmp_path / "answer.npy"), murho.load(path).samples(windows, 200, 11))
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "answer.npy"), murho.load(path, trusted=True).samples(windows, 200, 11)
+    )
 
 
 # Intervals
@@ -385,13 +387,13 @@ def test_bad_devices_and_threads(exported, monkeypatch) -> None:
             murho.load(case.onnx, threads=threads)
     for path in (case.onnx, case.torchscript):
         with pytest.raises(murho.InputError, match=r'device must be "cpu", "cuda" or "cuda:N", not \'gpu\''):
-            murho.load(path, device="gpu")
+            murho.load(path, device="gpu", trusted=True)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(murho.InputError, match=r"device='cuda' needs a CUDA build of ONNX Runtime; this one has CPUE"):
         murho.load(case.onnx, device="cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(murho.InputError, match=r"device='cuda' needs an NVIDIA GPU and a CUDA build of torch"):
-        murho.load(case.torchscript, device="cuda")
+        murho.load(case.torchscript, device="cuda", trusted=True)
 
 
 def test_a_gpu_is_taken_by_its_number() -> None:
@@ -412,15 +414,15 @@ def test_cuda_agrees_with_the_cpu(exported, name: str, format: str) -> None:
         pytest.skip("needs a GPU and a CUDA build")
     case = exported(name)
     path = getattr(case, format)
-    got = murho.load(path, device="cuda").samples(case.example, 500, SEED)
-    want = murho.load(path).samples(case.example, 500, SEED)
+    got = murho.load(path, device="cuda", trusted=True).samples(case.example, 500, SEED)
+    want = murho.load(path, trusted=True).samples(case.example, 500, SEED)
     error = np.abs(case.in_network_units(got) - case.in_network_units(want)).max()
     assert error < 2 * TOLERANCE * np.abs(case.in_network_units(want)).max() + 1e-6
 
 
 def test_torchs_threads_are_left_alone(exported) -> None:
     before = torch.get_num_threads()
-    model = murho.load(exported("mlp").torchscript, threads=2)
+    model = murho.load(exported("mlp").torchscript, threads=2, trusted=True)
     model.samples(np.ones((2, 3)), 200, chunk=16)
     assert torch.get_num_threads() == before
     with ThreadPoolExecutor(1) as pool:

@@ -72,7 +72,7 @@ class Metrics:
 def create(settings: Settings | None = None) -> FastAPI:
     """The application. Raises murho's ArtifactError, and InputError where the limits allow more than fits a call."""
     settings = settings or Settings.from_environment()
-    model = murho.load(settings.artifact, measure=False)  # batches have many sizes: measuring each would cost more
+    model = murho.load(settings.artifact, measure=False, trusted=settings.trusted)  # sizes vary too much to measure
     check_memory(model.card, max(settings.max_rows, settings.batch_rows), settings.max_draws)
     registry = CollectorRegistry()
     metrics = Metrics(registry)

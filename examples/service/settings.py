@@ -10,6 +10,8 @@ class Settings(BaseModel):
 
     artifact: str
     """Path of an artifact of murho."""
+    trusted: bool = False
+    """Whether to open a .pt or .pt2 file, which is a program."""
     max_draws: int = Field(4096, ge=2)
     """Of a request, as are the next six."""
     max_rows: int = Field(256, ge=1)

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-hosts lint bench studies clean
+.PHONY: demo test test-hosts lint fuzz bench studies clean
 
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
 	$(BIN)/murho demo
@@ -12,6 +12,10 @@ test: lint .venv/js.stamp ## all tests
 
 test-hosts: .venv/hosts.stamp ## Chromium and C++, which are installed where that is possible
 	$(BIN)/python -m pytest -m hosts -n auto --dist loadfile
+
+FUZZ_SECONDS ?= 3600
+fuzz: .venv/dev.stamp ## docs/fuzzing.md: each door for FUZZ_SECONDS
+	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --write docs/fuzzing.md
 
 lint: .venv/dev.stamp
 	$(BIN)/ruff check .

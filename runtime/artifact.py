@@ -50,11 +50,6 @@ def read(path: str | os.PathLike[str]) -> Artifact:
         raise ArtifactError(f"{path} is empty. Export it again.")
     zipped = content.startswith(_ZIP_MAGIC)
     format, entries, digest = _read_zip(path, content) if zipped else ("onnx", *_read_onnx(path, content))
-    if path.suffix != SUFFIXES[format]:
-        raise ArtifactError(
-            f"{path} is {KINDS[format]} by its content, so its name must end in {SUFFIXES[format]}. A name must not "
-            "hide whether a file is data or a program: rename it only if you know where it comes from."
-        )
     if CARD_KEY not in entries or DIGEST_KEY not in entries:
         raise ArtifactError(
             f"{path} is not a murho artifact: it carries no card. Expected a file written by murho.export."
@@ -62,6 +57,11 @@ def read(path: str | os.PathLike[str]) -> Artifact:
     card = Card.from_json(entries[CARD_KEY])
     if digest != entries[DIGEST_KEY]:
         raise ArtifactError(f"{path} was changed or damaged after its export: its checksum differs. Export it again.")
+    if path.suffix != SUFFIXES[format]:
+        raise ArtifactError(
+            f"{path} is {KINDS[format]} by its content, so its name must end in {SUFFIXES[format]}. A name must not "
+            "hide whether a file is data or a program: rename it only if you know where it comes from."
+        )
     return Artifact(path, format, card, content)
 
 

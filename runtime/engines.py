@@ -82,12 +82,12 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        halves = split(artifact.content)
 
         def opened(model: bytes) -> onnxruntime.InferenceSession:
             return onnxruntime.InferenceSession(model, options, providers=providers)
 
         try:
+            halves = split(artifact.content)
             compiled = compiled and device == "cpu"  # on a GPU all runs there
             compute = recurrent.compiled(halves.network, opened) if compiled else None
             self._network = compute.run if compute else opened(halves.network).run

@@ -1,10 +1,11 @@
 """`murho page`: a folder with a page that forecasts a series in any browser, to be sent around or put on any server."""
 
 import base64
+import contextlib
 import gzip
 import json
 import re
-import tempfile
+import shutil
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from ..runtime.artifact import Artifact, read
 from ..runtime.errors import InputError
+from ..runtime.files import replacing, write_file
 from ..runtime.inputs import described
 from ..train import Series, read_series
 from .page_packages import Packages, packages
@@ -22,6 +24,10 @@ OURS = '<meta name="generator" content="murho page" />'
 """Tells a page that may be replaced from a folder of someone's own files."""
 RUNTIME = "murho.js"
 """The module of `runtime/js` that the page's worker imports."""
+INDEX = "index.html"
+_ASSETS = re.compile(r"files-[0-9a-f]{8}")
+_UNFINISHED = re.compile(r"\.index\.murho-.*\.html")
+_NAMED = re.compile(rb'((?:src|href)=")([^"]+)')
 _IMPORTS = re.compile(r'^(?:import|export|\}).* from "\./([\w.]+)";', re.MULTILINE)
 
 
@@ -137,26 +143,58 @@ def _dates(series: Series) -> list[str] | None:
 
 
 def _check_free(out: Path) -> None:
-    index = out / "index.html"
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        ours = index.is_file() and OURS in index.read_text(encoding="utf-8", errors="replace")
-        if not ours:
-            raise InputError(f"{out} exists and is no page of murho's. Choose another folder with --out.")
+    if not out.exists():
+        return
+    index = out / INDEX
+    ours = index.is_file() and OURS in index.read_text(encoding="utf-8", errors="replace")
+    begun = out.is_dir() and all(_ASSETS.fullmatch(path.name) or _UNFINISHED.match(path.name) for path in out.iterdir())
+    if not (ours or begun):
+        raise InputError(f"{out} exists and is no page of murho's. Choose another folder with --out.")
 
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
-    """The whole folder or nothing. An earlier page is replaced."""
+    """The whole page or nothing: its files in a folder of their own, and then the index that names them.
+
+    So at every moment the index is that of a whole page, an earlier one or this one. What earlier ones left is removed.
+    """
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
-            fresh, old = Path(work, "page"), Path(work, "old")
-            fresh.mkdir()
-            for name, content in files.items():
-                (fresh / name).write_bytes(content)
-            if out.exists():
-                out.rename(old)
-            fresh.rename(out)
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(out / INDEX) as index:
+            assets = out / f"files-{_token(index)}"
+            try:
+                assets.mkdir()
+                for name in files.keys() - {INDEX}:
+                    write_file(assets / name, files[name])
+                index.write_bytes(_NAMED.sub(lambda found: _beside(found, assets.name, files), files[INDEX]))
+            except BaseException:
+                shutil.rmtree(assets, ignore_errors=True)
+                raise
+        _remove_others(out)
     except OSError as error:
         raise InputError(
             f"Cannot write {out}: {error.strerror or error}. Choose a writable place with --out."
         ) from None
+
+
+def _beside(found: re.Match[bytes], folder: str, files: dict[str, bytes]) -> bytes:
+    name = found[2].decode()
+    return found[1] + (f"{folder}/{name}" if name in files else name).encode()
+
+
+def _remove_others(out: Path) -> None:
+    """Remove the folders that the index no longer names, but for those that an index still to come will name.
+
+    In this order: who has no unfinished index any more has put it in place before the index is read.
+    """
+    with contextlib.suppress(OSError):  # the page is in place; the next one tries again
+        folders = [path for path in out.iterdir() if _ASSETS.fullmatch(path.name)]
+        coming = {_token(path) for path in out.iterdir() if _UNFINISHED.match(path.name)}
+        index = (out / INDEX).read_text(encoding="utf-8")
+        for folder in folders:
+            if _token(folder) not in coming and folder.name not in index:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _token(path: Path) -> str:
+    """The random end of a name, by which a folder of files and its index know each other."""
+    return path.stem[-8:]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..runtime.errors import InputError
+from ..runtime.files import write_file
 
 VERSIONS = {"onnxruntime-web": "1.30.0", "uplot": "1.6.32"}
 INSTALL = "npm install --ignore-scripts " + " ".join(f"{name}@{version}" for name, version in VERSIONS.items())
@@ -71,7 +72,7 @@ def _check(folder: Path, name: str, version: str) -> None:
 def _cached() -> Path:
     """The cache's folder, filled."""
     cache = _cache_home() / "murho" / "-".join(f"{name}-{version}" for name, version in VERSIONS.items())
-    if cache.is_dir():
+    if all((cache / name / file).is_file() for name, files in _FILES.items() for file in files):
         return cache
     npm = shutil.which("npm")
     if npm is None:
@@ -80,12 +81,10 @@ def _cached() -> Path:
             f"{INSTALL}; then name the folder with --packages node_modules"
         )
     try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as work:
-            fresh = Path(work, "packages")
-            for name, version in VERSIONS.items():
-                _unpack(_pack(npm, f"{name}@{version}", Path(work)), fresh / name, _FILES[name])
-            fresh.rename(cache)
+        with tempfile.TemporaryDirectory() as work:
+            archives = {name: _pack(npm, f"{name}@{version}", Path(work)) for name, version in VERSIONS.items()}
+            for name, archive in archives.items():
+                _unpack(archive, cache / name, _FILES[name])
     except OSError as error:
         raise InputError(f"Cannot keep npm's packages in {cache}: {error.strerror or error}.") from None
     return cache
@@ -109,7 +108,7 @@ def _unpack(archive: Path, folder: Path, wanted: tuple[str, ...]) -> None:
             assert member is not None
             path = folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(member.read())
+            write_file(path, member.read())
 
 
 def _cache_home() -> Path:

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import murho
-from murho.cli.page import page
+from murho.cli.page import _write, page
 from murho.cli.page_packages import INSTALL, VERSIONS
 from murho.export import to_onnx
 from murho.models import Forecaster
@@ -87,6 +87,14 @@ def stand_ins(folder: Path) -> Path:
     return root
 
 
+def assets(out: Path) -> Path:
+    """The folder of a page's files, which its index names; there is nothing else."""
+    (found,) = set(out.iterdir()) - {out / "index.html"}
+    named = set(re.findall(r'(?:src|href)="(files-\w+)/', (out / "index.html").read_text(encoding="utf-8")))
+    assert named == {found.name}
+    return found
+
+
 def assigned(script: Path, name: str) -> Any:
     text = script.read_text(encoding="utf-8")
     return json.loads(text.removeprefix(f"const {name} = ").removesuffix(";\n"))
@@ -99,17 +107,17 @@ def unpacked(text: str) -> bytes:
 def test_the_folder_holds_all_that_the_page_loads(artifacts, prices, stand_ins, tmp_path, capsys) -> None:
     out = tmp_path / "deep" / "page"
     page(artifacts["paths"], prices, "close", None, out, stand_ins)
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in assets(out).iterdir()} == FILES - {"index.html"}
     assert list(out.parent.iterdir()) == [out]
 
-    data = assigned(out / "data.js", "murhoData")
+    data = assigned(assets(out) / "data.js", "murhoData")
     assert unpacked(data["artifact"]["packed"]) == artifacts["paths"].read_bytes()
     series = read_series(prices, "close")
     assert (np.array(data["series"]["rows"], np.float32) == series.values).all()
     assert data["series"]["dates"][0] == "2020-01-01T00:00:00.000Z"
     assert len(data["series"]["dates"]) == ROWS
 
-    engine = assigned(out / "engine.js", "murhoEngine")
+    engine = assigned(assets(out) / "engine.js", "murhoEngine")
     assert unpacked(engine["wasm"]) == b"the text of dist/ort-wasm-simd-threaded.wasm"
     known: set[str] = set()
     for file, source in engine["modules"]:
@@ -125,10 +133,11 @@ def test_the_folder_holds_all_that_the_page_loads(artifacts, prices, stand_ins, 
 def test_the_page_names_only_files_beside_it(artifacts, prices, stand_ins, tmp_path) -> None:
     page(artifacts["paths"], prices, "close", None, tmp_path / "page", stand_ins)
     html = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
+    folder = assets(tmp_path / "page")
     named = {name for name in re.findall(r'(?:src|href)="([^"#]+)"', html) if not name.startswith("data:")}
-    assert named <= FILES
-    assert named > {"engine.js", "data.js", "page.css", "licences.txt"}
-    for path in (tmp_path / "page").iterdir():
+    assert named <= {f"{folder.name}/{name}" for name in FILES}
+    assert named > {f"{folder.name}/{name}" for name in ("engine.js", "data.js", "page.css", "licences.txt")}
+    for path in (tmp_path / "page" / "index.html", *folder.iterdir()):
         if path.name in {file.name for file in OURS.iterdir()}:
             assert not re.search(r"""https?:|["'(]//""", path.read_text(encoding="utf-8")), path
 
@@ -138,13 +147,112 @@ def test_an_earlier_page_is_replaced_and_a_folder_of_others_is_not(artifacts, pr
     out.mkdir()
     page(artifacts["paths"], prices, "close", None, out, stand_ins)  # an empty folder is free
     page(artifacts["one"], prices, "close", None, out, stand_ins)
-    assert assigned(out / "data.js", "murhoData")["artifact"]["name"] == "one.onnx"
+    assert assigned(assets(out) / "data.js", "murhoData")["artifact"]["name"] == "one.onnx"
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "index.html").write_text("<h1>mine</h1>")
     with pytest.raises(murho.InputError, match="exists and is no page of murho's"):
         page(artifacts["one"], prices, "close", None, theirs, stand_ins)
     assert [path.name for path in theirs.iterdir()] == ["index.html"]
+
+
+# What stops it in the middle.
+
+EARLIER, LATER = (
+    {
+        "index.html": b'<meta name="generator" content="murho page" /><link href="data:," /><script src="data.js" />',
+        "data.js": name * 1000,
+        "page.css": b"*",
+    }
+    for name in (b"earlier", b"later")
+)
+
+
+def shown(out: Path) -> dict[str, bytes]:
+    """The page that a folder shows, whole."""
+    html = (out / "index.html").read_text(encoding="utf-8")
+    (data,) = re.findall(r'src="([^"]+)"', html)
+    content = (out / data).read_bytes()
+    found = EARLIER if content == EARLIER["data.js"] else LATER
+    assert content == found["data.js"]
+    assert (out / data).with_name("page.css").read_bytes() == b"*"
+    return found
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("call", ["mkdir", "write_bytes", "fsync", "replace"])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_page_that_is_stopped_anywhere_leaves_a_whole_one(
+    tmp_path, monkeypatch, call: str, after: bool, error: type[BaseException]
+) -> None:
+    owner: Any = os if call in ("fsync", "replace") else Path
+    was, counted = getattr(owner, call), []
+    _write(tmp_path, EARLIER)
+    for at in range(1, 100):
+
+        def stops(*arguments: Any, at: int = at, **options: Any) -> Any:
+            counted.append(True)
+            if len(counted) != at:
+                return was(*arguments, **options)
+            if after:
+                was(*arguments, **options)
+            raise error("no more")
+
+        counted.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, call, stops)
+            try:
+                _write(tmp_path, LATER)
+            except (KeyboardInterrupt, murho.InputError):
+                stopped = True
+            else:
+                stopped = False  # or it was nothing that matters, as where a folder cannot be flushed
+        found = shown(tmp_path)
+        if stopped and (call in ("mkdir", "write_bytes") or (call == "replace" and not after)):
+            assert found is EARLIER
+        assert stopped or found is LATER
+        _write(tmp_path, EARLIER)
+        assert shown(tmp_path) is EARLIER
+        assets(tmp_path)
+        if len(counted) < at:
+            break
+    assert at > 1
+
+
+def test_a_page_that_was_killed_is_written_again(artifacts, prices, stand_ins, tmp_path) -> None:
+    child = os.fork()
+    if not child:
+        was = os.replace
+        os.replace = lambda old, new: os.kill(os.getpid(), 9) if new.name == "index.html" else was(old, new)
+        _write(tmp_path, LATER)
+        os._exit(1)
+    assert os.waitpid(child, 0)[1] == 9
+    assert len(list(tmp_path.iterdir())) == 2  # an index that nobody put in place, and its files
+    page(artifacts["paths"], prices, "close", None, tmp_path, stand_ins)
+    assert assigned(assets(tmp_path) / "data.js", "murhoData")["artifact"]["name"] == "paths.onnx"
+
+
+def test_pages_written_at_once_into_one_folder_leave_one_whole_page(tmp_path) -> None:
+    _write(tmp_path, EARLIER)
+    failed: list[BaseException] = []
+
+    def writes(files: dict[str, bytes]) -> None:
+        try:
+            for _ in range(30):
+                _write(tmp_path, files)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=writes, args=(files,)) for files in (EARLIER, LATER, EARLIER)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    shown(tmp_path)
+    _write(tmp_path, LATER)
+    assert shown(tmp_path) is LATER
+    assets(tmp_path)
 
 
 def test_what_cannot_be_shown_says_why_and_writes_nothing(artifacts, prices, stand_ins, folder, tmp_path) -> None:

@@ -5,8 +5,6 @@ Each returns forecasts of the calibration and the test part. All but the tutoria
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from ..export import to_onnx
 from ..models import Forecaster
 from ..runtime import Scaling, load
 from ..runtime.compare import raw_units
+from ..runtime.files import scratch_folder
 from ..train import Dataset, Part, Series, fit, prepare, standardise
 from .forecasts import LEVELS, Forecasts
 
@@ -89,8 +88,8 @@ def tutorial(series: Series, data: Dataset, seed: int = 0, epochs: int = 120) ->
         torch.manual_seed(seed)
         network = Forecaster()
     fit(network, alone, epochs=epochs, seed=seed)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "tutorial.onnx"
+    with scratch_folder() as folder:
+        path = folder / "tutorial.onnx"
         to_onnx(network, path, alone.train.x[:32], scaling=scaling)
         model = load(path)
 

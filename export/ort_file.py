@@ -6,7 +6,6 @@ the list names.
 
 import logging
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..runtime.artifact import Artifact, read
 from ..runtime.compare import NETWORK_UNITS, largest_value, raw_units, relative_error
 from ..runtime.contract import OUTPUTS
 from ..runtime.errors import ArtifactError, ExportError, InputError
-from ..runtime.files import write_file
+from ..runtime.files import scratch_folder, write_file
 from ..runtime.typical import typical_inputs
 from .proof import whole
 
@@ -37,8 +36,8 @@ def to_ort(artifact: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
     source = _onnx(artifact)
     if Path(path).suffix != ".ort":
         raise InputError(f"The name of a file in ONNX Runtime's format ends in .ort, not {Path(path).name}.")
-    with tempfile.TemporaryDirectory() as folder:
-        converted = _converted(source, Path(folder), _LEVELS.ORT_ENABLE_ALL)
+    with scratch_folder() as folder:
+        converted = _converted(source, folder, _LEVELS.ORT_ENABLE_ALL)
         _check(source, converted)
         write_file(path, converted.read_bytes())
 
@@ -56,10 +55,10 @@ def required_operators(artifact: str | os.PathLike[str], path: str | os.PathLike
 
     source = _onnx(artifact)
     logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         levels = (_LEVELS.ORT_DISABLE_ALL, _LEVELS.ORT_ENABLE_ALL)
-        models = [_converted(source, Path(folder), level) for level in levels]
-        config = Path(folder, "required_operators.config")
+        models = [_converted(source, folder, level) for level in levels]
+        config = folder / "required_operators.config"
         create_config_from_models(models, config, enable_type_reduction=False)
         lines = [line for line in config.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     head = f"# Operators that {source.path.name} needs of ONNX Runtime {onnxruntime.__version__}"

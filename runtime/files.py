@@ -79,6 +79,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     _flush_folder(target.parent)
 
 
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for what is thrown away at the end. Raises InputError where the system has no room for one."""
+    import tempfile  # only here: predicting needs none
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="murho-") as name:
+            yield Path(name)
+    except OSError as error:
+        raise InputError(
+            f"Cannot work in the system's temporary folder: {error.strerror or error}. Name another one with the "
+            "environment variable TMPDIR."
+        ) from None
+
+
 def check_writable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result | None]:
     """The file that `path` leads to, and what the system says of it, None where there is none yet.
 

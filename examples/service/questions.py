@@ -54,9 +54,7 @@ def checked(card: murho.Card, settings: Settings, body: bytes) -> tuple[Key, Inp
     if count > settings.max_draws:
         raise murho.InputError(f"draws must be at most {settings.max_draws} in this service; got {short(count)}.")
     if len(levels) > settings.max_levels:
-        raise murho.InputError(
-            f"level must hold at most {settings.max_levels} levels in this service; got {len(levels)}."
-        )
+        raise murho.InputError(f"There may be at most {settings.max_levels} levels in this service; got {len(levels)}.")
     inputs = as_inputs(card, question.x)
     cost = check_cost(card, settings, question, inputs)
     key = Key(

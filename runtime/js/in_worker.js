@@ -1,6 +1,7 @@
 /** The same model, evaluated in a Web Worker: the page stays free even while one chunk of draws is computed. */
 
 import { ArtifactError, InputError, MurhoError } from "./errors.js";
+import { LOAD, PREDICT, checkCallbacks, checkNoMore, checkOptions } from "./options.js";
 
 const ERRORS = { ArtifactError, InputError, MurhoError };
 
@@ -8,7 +9,9 @@ const ERRORS = { ArtifactError, InputError, MurhoError };
  * Open an artifact in a worker of its own. As `load`, but `backend` must be the address of a module, since import maps
  * do not reach into workers.
  */
-export async function loadInWorker(source, { backend } = {}) {
+export async function loadInWorker(source, options = {}) {
+  checkOptions("loadInWorker", options, LOAD);
+  const { backend } = options;
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   const model = new WorkerModel(worker);
   const absolute = (address) => (/^\.{0,2}\//.test(address) ? new URL(address, document.baseURI).href : address);
@@ -34,7 +37,10 @@ class WorkerModel {
     worker.onerror = (event) => this.#fail(new MurhoError(`The worker failed: ${event.message}`));
   }
 
-  predict(x, { onProgress, signal, ...options } = {}) {
+  async predict(x, given = {}) {
+    checkOptions("predict", given, PREDICT);
+    checkCallbacks(given);
+    const { onProgress, signal, ...options } = given;
     signal?.throwIfAborted();
     const id = this.#count;
     const abort = () => this.#worker.postMessage({ id, abort: true });
@@ -42,15 +48,18 @@ class WorkerModel {
     return this.call("predict", [x, options], onProgress).finally(() => signal?.removeEventListener("abort", abort));
   }
 
-  observe(y) {
+  async observe(y, ...rest) {
+    checkNoMore("observe", rest);
     return this.call("observe", [y]);
   }
 
-  saveState() {
+  async saveState(...rest) {
+    checkNoMore("saveState", rest);
     return this.call("saveState", []);
   }
 
-  loadState(text) {
+  async loadState(text, ...rest) {
+    checkNoMore("loadState", rest);
     return this.call("loadState", [text]);
   }
 
@@ -64,8 +73,12 @@ class WorkerModel {
     if (this.#failure) return Promise.reject(this.#failure);
     return new Promise((resolve, reject) => {
       const id = this.#count++;
+      try {
+        this.#worker.postMessage({ id, method, values });
+      } catch (error) {
+        throw new InputError(`This cannot be handed to a worker: ${error.message}`);
+      }
       this.#calls.set(id, { resolve, reject, onProgress });
-      this.#worker.postMessage({ id, method, values });
     });
   }
 

@@ -1,9 +1,11 @@
 /** What a caller passes, checked at the door: shape, type, finiteness, range; with the messages of Python's runtime. */
 
 import { InputError } from "./errors.js";
+import { checkScaled, placeIn } from "./finite.js";
 
 const MAX_DRAWS = 2 ** 32; // the generator takes draws modulo 2^32
 const MAX_SAMPLE_BYTES = 2 ** 31;
+const DEEPEST = 64; // axes: as many as numpy has
 const NUMBERS = new Map([
   [Float32Array, "float32"],
   [Float64Array, "float64"],
@@ -29,7 +31,7 @@ export function asInputs(card, x) {
   const names = expected.map((array) => array.name);
   let parts;
   if (isMapping(x)) {
-    if (names.length !== Object.keys(x).length || names.some((name) => !(name in x))) {
+    if (names.length !== Object.keys(x).length || names.some((name) => !Object.hasOwn(x, name))) {
       throw new InputError(`x must have the inputs ${names.join(", ")}, but has ${Object.keys(x).join(", ")}.`);
     }
     parts = names.map((name) => x[name]);
@@ -44,10 +46,11 @@ export function asInputs(card, x) {
   if (new Set(rows).size > 1) {
     throw new InputError(`Every input needs the same number of rows, but they have [${rows.join(", ")}].`);
   }
+  checkScaled(card, arrays[0]);
   return arrays;
 }
 
-/** Names of draws, as numbers. */
+/** Names of draws, as numbers, all different. */
 export function asDraws(card, draws) {
   draws = draws ?? card.draws;
   const { data, dims, dtype } = arrayOf(draws) ?? { dtype: "ragged" };
@@ -71,7 +74,13 @@ export function asDraws(card, draws) {
   if (least < 0 || most >= MAX_DRAWS) {
     throw new InputError(`Names of draws must lie in 0 … 2^32 - 1; got ${least} … ${most}.`);
   }
-  return Uint32Array.from(data, Number);
+  const found = Uint32Array.from(data, Number);
+  const ordered = found.slice().sort();
+  const twice = ordered.findIndex((name, k) => k && ordered[k - 1] === name);
+  if (twice >= 0) {
+    throw new InputError(`draws must differ, since a repeated draw adds nothing; ${ordered[twice]} comes more than once.`);
+  }
+  return found;
 }
 
 /** Levels as an array, and whether there was a single one. */
@@ -106,6 +115,11 @@ export function checkChunk(chunk) {
   if (chunk !== undefined && !(Number.isInteger(chunk) && chunk > 0 && chunk % 16 === 0)) {
     throw new InputError(`chunk must be a positive multiple of 16, not ${repr(chunk)}.`);
   }
+}
+
+/** Refuse a switch that is neither true nor false. */
+export function checkSwitch(name, value) {
+  if (typeof value !== "boolean") throw new InputError(`${name} must be True or False, not ${repr(value)}.`);
 }
 
 /** Refuse to make more samples than fit. */
@@ -184,9 +198,8 @@ function finite(data, dims, name) {
   const values = data instanceof Float32Array ? data : Float32Array.from(data, Number);
   const at = values.findIndex((value) => !Number.isFinite(value));
   if (at >= 0) {
-    const place = dims.map((size, k) => Math.floor(at / count(dims.slice(k + 1))) % size);
     throw new InputError(
-      `${name} must be finite, but ${name}[${place.join(", ")}] is ${repr(values[at])}. ` +
+      `${name} must be finite, but ${name}[${placeIn(at, dims).join(", ")}] is ${repr(values[at])}. ` +
         "Fill or drop such rows first.",
     );
   }
@@ -194,20 +207,23 @@ function finite(data, dims, name) {
 }
 
 function tokens(data, { name, limit }) {
-  const values = BigInt64Array.from(data, BigInt);
-  const [least, most] = range(values);
-  if (limit !== null && (least < 0 || most >= limit)) {
-    throw new InputError(`${name} must hold tokens from 0 to ${limit - 1}, but has ${least} … ${most}.`);
+  const [from, to] = limit === null ? [-(2n ** 63n), 2n ** 63n - 1n] : [0, limit - 1];
+  const [least, most] = range(data);
+  if (least < from || most > to) {
+    throw new InputError(`${name} must hold tokens from ${from} to ${to}, but has ${least} … ${most}.`);
   }
-  return values;
+  return BigInt64Array.from(data, BigInt);
 }
 
 /** {data, dims, dtype} of a number, nested arrays, a typed array or {data, dims}; null where rows differ in length. */
 function arrayOf(x) {
   if (ArrayBuffer.isView(x)) return { data: x, dims: [x.length], dtype: NUMBERS.get(x.constructor) ?? "object" };
   if (isTensor(x)) {
-    const { data, dtype } = arrayOf(x.data);
-    const dims = Array.from(x.dims, Number);
+    const { data, dims: flatly, dtype } = arrayOf(x.data) ?? { dims: [] };
+    const dims = Array.from(x.dims ?? [], Number);
+    if (flatly.length !== 1 || !dims.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+      throw new InputError("An array {data, dims} has flat data, the last axis fastest, and dims of whole numbers from 0.");
+    }
     if (count(dims) !== data.length) {
       throw new InputError(`An array of dims ${tuple(dims)} holds ${count(dims)} values, but its data has ${data.length}.`);
     }
@@ -223,8 +239,7 @@ function arrayOf(x) {
 function homogeneous(x) {
   const dims = [];
   let layer = [x];
-  const isArray = (item) => Array.isArray(item) || ArrayBuffer.isView(item);
-  while (layer.length && layer.every(isArray) && layer.every((item) => item.length === layer[0].length)) {
+  while (dims.length <= DEEPEST && layer.length && layer.every(isArray) && layer.every((item) => item.length === layer[0].length)) {
     dims.push(layer[0].length);
     layer = layer.flatMap((item) => Array.from(item));
   }
@@ -241,13 +256,20 @@ function ragged(x) {
   );
 }
 
+/** All values of nested arrays; a hole is undefined, which flatMap alone would pass over. */
 function flat(x) {
-  return x.flatMap?.((item) => (Array.isArray(item) || ArrayBuffer.isView(item) ? flat(Array.from(item)) : [item])) ?? x;
+  return Array.from(x).flatMap((item) => (isArray(item) ? flat(item) : [item]));
+}
+
+function isArray(item) {
+  return Array.isArray(item) || (ArrayBuffer.isView(item) && "length" in item);
 }
 
 /** The name that numpy would give the type. */
 function dtypeOf(values) {
   const are = (type) => values.length > 0 && values.every((value) => typeof value === type);
+  const fits = (value) => typeof value !== "bigint" || (value >= -(2n ** 63n) && value < 2n ** 64n);
+  if (!values.every(fits)) return "object";
   if (values.every((value) => typeof value === "bigint" || Number.isInteger(value)) && values.length) return "int64";
   if (values.every((value) => typeof value === "bigint" || typeof value === "number")) return "float64";
   if (are("boolean")) return "bool";

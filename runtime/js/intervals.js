@@ -53,11 +53,12 @@ export class Quantiles {
     const inner = p + spread;
     const share = fround(spread / (inner - outer)); // 1/2, more where the outer one is the smallest draw
     const unknown = this.count * p < FEWEST_BEYOND;
+    const agree = (column) => this.ordered[column * this.count] === this.ordered[(column + 1) * this.count - 1];
     const error = (from, to) => {
       const [a, b] = [this.at(from), this.at(to)];
       return a.map((value, column) => {
-        const found = fround(fround(b[column] - value) * share);
-        return unknown && found > 0 ? Infinity : found;
+        if (unknown) return agree(column) ? 0 : Infinity; // draws that all agree leave nothing to be unsure of
+        return fround(fround(b[column] - value) * share);
       });
     };
     return [error(outer, inner), error(1 - inner, 1 - outer)];

@@ -74,11 +74,19 @@ export interface Card {
   training: Record<string, unknown>;
   verification: Record<string, unknown>;
   schema: number;
+  /** How values become those that the network sees; "returns" and "differences" are relative to a window's last row. */
+  scaling: {
+    input_mean: number[];
+    input_scale: number[];
+    output_mean: number[];
+    output_scale: number[];
+    values: "levels" | "differences" | "returns";
+  };
   [field: string]: unknown;
 }
 
 export interface PredictOptions {
-  /** How many draws (0 … draws - 1), or the names of the draws, integers in 0 … 2^32 - 1. By default the card's. */
+  /** How many draws (0 … draws - 1), or the names of the draws, different integers in 0 … 2^32 - 1. By default the card's. */
   draws?: number | readonly number[] | Uint32Array | BigInt64Array;
   /** Nominal coverage of the central interval, or several. By default the card's. */
   level?: number | readonly number[];
@@ -127,7 +135,8 @@ export interface Predictor {
    * Intervals of a batch. `x` is [B, …] in raw units, of a network with several inputs an object by their names, or an
    * array of as many.
    *
-   * Rejects with InputError for a wrong shape, type or value.
+   * Rejects with InputError for a wrong shape, type or value, for an option that there is none, and with the row's number
+   * where the network has no finite answer: for a window that ends in 0 where the artifact reads returns, for example.
    */
   predict(x: ArrayLike | Record<string, ArrayLike> | readonly ArrayLike[], options?: PredictOptions): Promise<Intervals>;
 

@@ -12,6 +12,7 @@ import { fetchBytes, read, sha256 } from "./artifact.js";
 import { factorsAt, stretch } from "./conformal.js";
 import { Engine, runtimeOf } from "./engine.js";
 import { InputError } from "./errors.js";
+import { checkAnswer, checkEnds } from "./finite.js";
 import {
   asDraws,
   asInputs,
@@ -21,10 +22,12 @@ import {
   checkCanBeCalibrated,
   checkChunk,
   checkMemory,
+  checkSwitch,
   count,
 } from "./inputs.js";
 import { Quantiles, moments } from "./intervals.js";
 import * as online from "./online.js";
+import { LOAD, PREDICT, checkCallbacks, checkNoMore, checkOptions } from "./options.js";
 
 export { ArtifactError, InputError, MurhoError } from "./errors.js";
 export { loadInWorker } from "./in_worker.js";
@@ -35,7 +38,9 @@ export { loadInWorker } from "./in_worker.js";
  * `backend` is ONNX Runtime, or the name or address of its module; by default onnxruntime-node in Node.js, and
  * "onnxruntime-web/wasm" in browsers, which a bundler or an import map resolves.
  */
-export async function load(source, { backend } = {}) {
+export async function load(source, options = {}) {
+  checkOptions("load", options, LOAD);
+  const { backend } = options;
   const { bytes, name } = await fetchBytes(source);
   const artifact = await read(bytes, name);
   return new Model(artifact, await Engine.open(artifact, await runtimeOf(backend), name));
@@ -56,7 +61,11 @@ export class Model {
   /** Intervals of a batch of B rows, in raw units. */
   async predict(x, options = {}) {
     const { card } = this;
+    checkOptions("predict", options, PREDICT);
+    checkCallbacks(options);
     const { draws, level, seed, noise = true, calibrated = true, chunk, onProgress, signal } = options;
+    checkSwitch("noise", noise);
+    checkSwitch("calibrated", calibrated);
     checkChunk(chunk);
     const names = asDraws(card, draws);
     const nominal = asLevels(card, level);
@@ -67,14 +76,18 @@ export class Model {
     const rows = inputs[0].dims[0];
     checkMemory(card, rows, names.length);
     const samples = await this.#engine.samples(inputs, names, key, noise, { onProgress, signal, chunk });
+    checkAnswer(card, samples);
     const quantiles = new Quantiles(samples.data, count(samples.dims.slice(1)));
-    if (adapted) this.#latest = { quantiles, rows };
     const ends = nominal.levels.map((one) => this.#ends(quantiles, one, adapted, this.#online));
-    return answer(samples, ends, nominal, names, key);
+    const found = answer(samples, ends, nominal, names, key);
+    checkEnds(rows, found.std.data, ...ends.map(({ lower }) => lower), ...ends.map(({ upper }) => upper));
+    if (adapted) this.#latest = { quantiles, rows };
+    return found;
   }
 
   /** Tell the truth about the latest prediction, so that the next interval is as wide as it must be. */
-  observe(y) {
+  observe(y, ...rest) {
+    checkNoMore("observe", rest);
     checkCanBeCalibrated(this.card);
     let state = this.#online ?? this.#fresh();
     if (this.#latest) state = online.withForecast(state, this.#forecast(state.levels));
@@ -86,12 +99,14 @@ export class Model {
   }
 
   /** What `observe` has learnt, as the JSON that Python's `load_state` reads too. */
-  async saveState() {
+  async saveState(...rest) {
+    checkNoMore("saveState", rest);
     return online.toJson(this.#online ?? this.#fresh(), await this.#identity());
   }
 
   /** Go on from a state that `saveState`, or Python's `save_state`, wrote. */
-  async loadState(text) {
+  async loadState(text, ...rest) {
+    checkNoMore("loadState", rest);
     this.#online = online.fromJson(text, await this.#identity());
     this.#latest = null;
   }
@@ -119,7 +134,7 @@ export class Model {
     const factors = adapted ? this.#factors(level, state) : null;
     if (!factors) return { lower, upper, errors };
     const [low, high] = stretch(quantiles.median(), lower, upper, factors);
-    const stretched = errors.map((error) => error.map((value, k) => factors[k % factors.length] * value));
+    const stretched = errors.map((error) => error.map((value, k) => factors[k % factors.length] && factors[k % factors.length] * value));
     return { lower: low, upper: high, errors: stretched };
   }
 

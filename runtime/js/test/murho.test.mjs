@@ -6,7 +6,7 @@ import { after, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 import { parseCard } from "../artifact.js";
-import { ArtifactError, InputError, load } from "../murho.js";
+import { ArtifactError, InputError, load, loadInWorker } from "../murho.js";
 
 const FOLDER = process.env.MURHO_CONFORMANCE ?? fileURLToPath(new URL("../../../tests/conformance", import.meta.url));
 const BACKENDS = ["onnxruntime-node", "onnxruntime-web"];
@@ -120,6 +120,80 @@ test("every changed byte is noticed", async () => {
     await assert.rejects(load(changed), ArtifactError, `byte ${at}`);
     await assert.rejects(load(artifact.subarray(0, at)), ArtifactError, `cut at ${at}`);
   }
+});
+
+test("an option that there is none, of every method", async () => {
+  const model = await load(path("lstm"));
+  const x = row("lstm");
+  const refused = (promise, message) => assert.rejects(promise, { name: "InputError", message });
+  await refused(model.predict(x, { levels: 0.9 }), /^predict has no option levels\. It knows: draws, level, seed, noise, /);
+  await refused(model.predict(x, { Seed: 1, n: 2 }), /^predict has no option Seed, n\. /);
+  await refused(load(path("lstm"), { backends: "onnxruntime-web" }), /^load has no option backends\. It knows: backend\.$/);
+  await refused(loadInWorker(path("lstm"), { seed: 1 }), /^loadInWorker has no option seed\. /);
+  for (const options of [null, 256, "fast", [256]]) {
+    await refused(model.predict(x, options), /^The options of predict must be an object, such as \{draws: …\}, not /);
+    await refused(load(path("lstm"), options), /^The options of load must be an object, such as \{backend: …\}, not /);
+  }
+  await refused(model.predict(x, { noise: 0 }), "noise must be True or False, not 0.");
+  await refused(model.predict(x, { calibrated: "no" }), "calibrated must be True or False, not 'no'.");
+  await refused(model.predict(x, { onProgress: true }), "onProgress must be a function (done, of).");
+  await refused(model.predict(x, { signal: new AbortController() }), /^signal must be an AbortSignal/);
+  await model.predict(x, { draws: undefined, onProgress: undefined, signal: undefined });
+  assert.throws(() => model.observe([1], { rows: 1 }), { name: "InputError", message: /^observe takes no options/ });
+  await refused(model.saveState("state.json"), /^saveState takes no options/);
+  await refused(model.loadState("{}", {}), /^loadState takes no options/);
+});
+
+test("values that are none", async () => {
+  const model = await load(path("lstm"));
+  const refused = (x, message) => assert.rejects(model.predict(x), { name: "InputError", message });
+  const holes = [1, , 3]; // eslint-disable-line no-sparse-arrays
+  await refused([holes.map((value) => [value])], /^x must be an array|^x must hold numbers/);
+  await refused([[[1], , [3]]], /^x must /); // eslint-disable-line no-sparse-arrays
+  await refused({ data: holes, dims: [1, 3, 1] }, /^x must hold numbers that fit float32, not object/);
+  for (const value of ["1", null, undefined, true, {}, NaN, Infinity, 1e39, 10n ** 60n, 2n ** 64n, Symbol.iterator, () => 1]) {
+    await refused([[[1], [value]]], /^x must (hold numbers that fit float32|be finite)/);
+    await refused({ data: [1, value], dims: [1, 2, 1] }, /^x must (hold numbers that fit float32|be finite)/);
+  }
+  const flat = /^An array \{data, dims\} has flat data/;
+  for (const dims of [[-1, -3, 1], [1.5, 2, 1], [1, NaN, 1], [Infinity, 0, 1], ["a", 3, 1]]) {
+    await refused({ data: [1, 2, 3], dims }, flat);
+  }
+  await refused({ data: [[1], [2], [3]], dims: [1, 3, 1] }, flat);
+  await refused({ data: 3, dims: [] }, flat);
+  await refused({ data: [1, 2, 3], dims: null }, /^An array of dims \(\) holds 1 values, but its data has 3/);
+  await refused(new DataView(new ArrayBuffer(8)), /^x must hold numbers that fit float32, not object/);
+  const endless = [];
+  endless.push(endless);
+  await refused(endless, /^x must be an array/);
+  await refused({ toString: [[[1]]] }, /^x must have the inputs x, but has toString/);
+  assert.ok(await model.predict([[[1n], [2n]]], { draws: 16 }));
+});
+
+test("repeated draws", async () => {
+  const model = await load(path("lstm"));
+  for (const draws of [[3, 5, 3], Uint32Array.of(7, 7), BigInt64Array.of(1n, 2n, 2n)]) {
+    await assert.rejects(model.predict(row("lstm"), { draws }), {
+      name: "InputError",
+      message: /^draws must differ, since a repeated draw adds nothing; \d comes more than once\.$/,
+    });
+  }
+});
+
+test("rows without returns, and answers beyond float32", async () => {
+  const model = await load(path("paths"));
+  const ask = (...lasts) => model.predict(lasts.map((last) => [[100], [101], [last]]), { draws: 64 });
+  const none = (row, value) =>
+    `Row ${row} of x ends in ${value}, of which there are no returns: this artifact reads its windows relative to their ` +
+    "last row. Fill or drop such rows first.";
+  await assert.rejects(ask(99, 0), { name: "InputError", message: none(1, "0") });
+  await assert.rejects(ask(-0, 99), { name: "InputError", message: none(0, "-0") });
+  await assert.rejects(ask(99, 98, 1e-39), { name: "InputError", message: none(2, "1e-39") });
+  await assert.rejects(ask(99, 1e-36), { name: "InputError", message: /^Row 1 of x is beyond float32 once it is scaled/ });
+  const large = model.predict([[[100], [101], [99]], [[3e38], [1e38], [3.4e38]]], { draws: 64 });
+  await assert.rejects(large, { name: "InputError", message: /^The network's answer output for row 1 is not finite, although/ });
+  assert.throws(() => model.observe([1, 2]), { message: /^Nothing was predicted yet/ });
+  assert.ok((await ask(99, -98)).lower.data.every(Number.isFinite));
 });
 
 test("files that are none", async () => {

@@ -10,6 +10,7 @@ import { fields } from "./protobuf.js";
 const METADATA = 14; // ModelProto.metadata_props in onnx.proto, of StringStringEntryProto (key = 1, value = 2)
 const SCHEMA = 4;
 const GENERATOR = "pcg4d-boxmuller-1";
+const NODE_FILES = "node:fs/promises"; // by a variable: bundlers for browsers look for what is written in an import
 const NEEDED = ["name", "task", "inputs", "outputs", "states", "posterior_sha256", "draws", "levels", "seed", "horizon"];
 
 /**
@@ -48,7 +49,7 @@ export async function fetchBytes(source) {
   const name = String(source);
   try {
     if (globalThis.process?.versions?.node && !/^(https?|data|blob):/.test(name)) {
-      const { readFile } = await import("node:fs/promises");
+      const { readFile } = await import(/* @vite-ignore */ NODE_FILES);
       return { bytes: new Uint8Array(await readFile(name.startsWith("file:") ? new URL(name) : name)), name };
     }
     const response = await fetch(source);

@@ -7,6 +7,7 @@ const VECTOR = 16; // draws: chunks of whole vectors give the same samples howev
 const FIRST_CHUNK = 64;
 const MAX_CHUNK = 1024;
 const IN_NODE = Boolean(globalThis.process?.versions?.node);
+const NODE_MODULES = ["node:module", "node:url"]; // by a variable: bundlers look for what is written in an import
 const CHUNK_MS = 30; // below 50, from which on a page is felt to lag
 
 /** ONNX Runtime: what was passed, or a module by its name or address, or the one that suits Node.js or the browser. */
@@ -22,7 +23,19 @@ async function imported(backend) {
     // Bundlers find the second name, and leave the first one to the browser or Node.js.
     return await (backend || IN_NODE ? import(/* @vite-ignore */ name) : import("onnxruntime-web/wasm"));
   } catch (error) {
+    const place = error.code === "ERR_MODULE_NOT_FOUND" && (await inProgram(name));
+    if (place) return import(/* @vite-ignore */ place);
     throw new MurhoError(`Cannot load ONNX Runtime from ${name}: ${error.message}. Install it, or say where: backend.`);
+  }
+}
+
+/** Where the program that runs has a package: one that npm has linked to this folder looks beside this file in vain. */
+async function inProgram(name) {
+  const [{ createRequire }, { pathToFileURL }] = await Promise.all(NODE_MODULES.map((part) => import(/* @vite-ignore */ part)));
+  try {
+    return pathToFileURL(createRequire(process.argv[1] ?? `${process.cwd()}/`).resolve(name)).href;
+  } catch {
+    return null;
   }
 }
 

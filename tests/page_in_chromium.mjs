@@ -55,6 +55,12 @@ await page.screenshot({ path: `${plan.screenshots}/error.png`, fullPage: true })
 seen.images = await given(plan.files.images);
 seen.gap = await given(plan.files.gap);
 seen.text = await given(plan.files.text);
+seen.zero = await given(plan.files.zero);
+seen.hidden = await page.evaluate(() => ["summary", "chart", "numbers"].map((id) => getComputedStyle(document.getElementById(id)).visibility));
+seen.before = await pressed("origin", "ArrowLeft");
+seen.quiet = await page.evaluate(() => document.getElementById("alert").hidden);
+await given(plan.files.original);
+await page.evaluate(() => (document.getElementById("alert").hidden = false));
 await page.click("#alert-close");
 seen.focus = await page.evaluate(() => document.activeElement.id);
 seen.one = await given(plan.files.one);

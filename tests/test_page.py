@@ -341,7 +341,9 @@ def files(folder: Path, artifacts: dict[str, Path], columns: Path, prices: Path)
     other = pd.DataFrame({"first": frame["volume"], "second": 40 + np.arange(ROWS) % 7})
     gap = other.assign(first=other["first"].where(~other.index.isin(range(20, 30))))
     made = {"one": artifacts["one"], "columns": columns, "original": prices, "images": CONFORMANCE / "convolution.onnx"}
+    zero = frame.assign(close=frame["close"].where(frame.index < ROWS - 1, 0.0))
     for name, content in (
+        ("zero.csv", zero.to_csv(index=False).encode()),
         ("broken.onnx", whole[:-2000]),
         ("other.csv", other.to_csv(index=False).encode()),
         ("gap.csv", gap.to_csv(index=False).encode()),
@@ -506,6 +508,16 @@ def test_what_cannot_be_used_is_explained_and_changes_nothing(seen, artifacts, c
         assert text in seen[name]["alert"]
         assert seen[name]["answer"] == seen["large"]["answer"]
     assert seen["focus"] == "file"
+
+
+@pytest.mark.hosts
+def test_a_window_without_an_answer_shows_why_and_no_number(seen, artifacts, close) -> None:
+    """The network reads returns, and the series' last value is 0."""
+    assert "ends in 0, of which there are no returns" in seen["zero"]["alert"]
+    assert seen["hidden"] == ["hidden"] * 3
+    assert seen["quiet"]
+    agrees(seen["before"], artifacts["paths"], close)
+    assert seen["before"]["answer"]["end"] == ROWS - 1
 
 
 @pytest.mark.hosts

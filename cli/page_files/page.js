@@ -17,6 +17,7 @@ const state = {
   seed: 0n,
   asked: null,
   answer: null,
+  failed: false, // whether the alert says why there is no forecast for what was asked last
 };
 
 /** What tests and a curious reader find in the console. */
@@ -108,10 +109,14 @@ async function refresh() {
   try {
     answer = await state.forecaster.predict({ x, draws: asked.draws, level: levels, seed: asked.seed, paths: PATHS });
   } catch (error) {
+    if (state.asked !== asked) return;
+    state.failed = true;
     document.documentElement.dataset.state = "error";
     return complain(error.message);
   }
   if (!answer || state.asked !== asked) return;
+  if (state.failed) at("alert").hidden = true;
+  state.failed = false;
   state.answer = { ...asked, ...answer };
   show();
   document.documentElement.dataset.state = "ready";

@@ -27,3 +27,5 @@ await model.predict([[1]], { draws: "many" });
 await loadInWorker("model.onnx", { backend: ort });
 // @ts-expect-error no such statistic
 console.log(answer.median);
+// @ts-expect-error no such option
+await model.predict([[1]], { levels: 0.9 });

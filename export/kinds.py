@@ -16,6 +16,7 @@ from blitz.modules import (
 from blitz.modules.base_bayesian_module import BayesianModule
 from torch import Tensor
 
+from ..runtime.checks import words
 from ..runtime.errors import ExportError, InputError
 
 LayerForward = Callable[..., Tensor]
@@ -62,8 +63,12 @@ def register_layer(cls: type, tensors: Sequence[str]) -> Callable[[LayerForward]
     """
     if not (isinstance(cls, type) and issubclass(cls, BayesianModule)):
         raise InputError(f"register_layer needs a subclass of BLiTZ's BayesianModule, not {cls!r}.")
-    if not tensors or isinstance(tensors, str):
-        raise InputError(f"tensors must name the layer's random tensors, such as ('weight', 'bias'), not {tensors!r}.")
+    try:
+        tensors = words("tensors", tensors)
+    except InputError:
+        tensors = ()
+    if not tensors:
+        raise InputError("tensors must name the layer's random tensors, such as ('weight', 'bias').")
     if cls in _KINDS and _KINDS[cls].forward is None:
         raise InputError(f"{cls.__name__} is BLiTZ's own layer, which murho exports already.")
 

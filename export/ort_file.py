@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from ..runtime.artifact import Artifact, read
+from ..runtime.checks import file_path
 from ..runtime.compare import NETWORK_UNITS, largest_value, raw_units, relative_error
 from ..runtime.contract import OUTPUTS
 from ..runtime.errors import ArtifactError, ExportError, InputError
@@ -33,9 +34,9 @@ def to_ort(artifact: str | os.PathLike[str], path: str | os.PathLike[str]) -> No
     be written, and ExportError where ONNX Runtime cannot convert it or the converted file gives other numbers; then
     no file is left.
     """
-    source = _onnx(artifact)
-    if Path(path).suffix != ".ort":
-        raise InputError(f"The name of a file in ONNX Runtime's format ends in .ort, not {Path(path).name}.")
+    source, path = _onnx(artifact), file_path("path", path)
+    if path.suffix != ".ort":
+        raise InputError(f"The name of a file in ONNX Runtime's format ends in .ort, not {path.name}.")
     with scratch_folder() as folder:
         converted = _converted(source, folder, _LEVELS.ORT_ENABLE_ALL)
         _check(source, converted)
@@ -53,7 +54,7 @@ def required_operators(artifact: str | os.PathLike[str], path: str | os.PathLike
     """
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
-    source = _onnx(artifact)
+    source, path = _onnx(artifact), file_path("path", path)
     logging.getLogger("ort_format_model.utils").setLevel(logging.WARNING)
     with scratch_folder() as folder:
         levels = (_LEVELS.ORT_DISABLE_ALL, _LEVELS.ORT_ENABLE_ALL)
@@ -66,7 +67,7 @@ def required_operators(artifact: str | os.PathLike[str], path: str | os.PathLike
 
 
 def _onnx(path: str | os.PathLike[str]) -> Artifact:
-    artifact = read(path)
+    artifact = read(file_path("artifact", path))
     if artifact.format != "onnx":
         raise ArtifactError(f"{path} is not an ONNX artifact. Export the network with to_onnx first.")
     return artifact

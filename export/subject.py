@@ -11,7 +11,9 @@ import torch
 from blitz.modules import BayesianEmbedding
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch._dynamo import OptimizedModule
 
+from ..runtime import checks
 from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
 from .montecarlo import Plan, repeat_rows, trial_run
@@ -101,10 +103,12 @@ def examine(
             f"The network fails on the example, of shape {', '.join(str(tuple(x.shape)) for x in examples)}, before "
             f"murho touches it ({type(error).__name__}: {error}). Pass an example that it can read."
         ) from error
+    _check_finite(outputs)
     if task == "classification":
         plan = replace(plan, softmax=_needs_softmax(outputs))
     else:
         plan = replace(plan, width=_width(plan, outputs))
+    _check_output_scaling(plan, outputs)
     plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
     if plan.streaming and not plan.states:
         raise ExportError("A stream needs a BayesianLSTM or BayesianGRU, whose state it carries on; there is none.")
@@ -124,6 +128,24 @@ def examine(
     if plan.streaming and not all(subject.sequences):
         raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
     return subject
+
+
+def uncompiled(network: nn.Module) -> nn.Module:
+    """The module that `torch.compile` was given, whose code can be read; any other as it is.
+
+    Raises ExportError for a network, or a part of one, whose code is compiled already.
+    """
+    while isinstance(network, OptimizedModule):
+        network = network._orig_mod
+    if isinstance(network, nn.Module):
+        for name, module in network.named_modules():
+            if isinstance(module, OptimizedModule | torch.jit.ScriptModule):
+                how = "torch.compile" if isinstance(module, OptimizedModule) else "torch.jit"
+                raise ExportError(
+                    f"{f'Module {name!r}' if name else 'The network'} was compiled by {how}, so its layers cannot be "
+                    "exchanged. Pass the network as it was before."
+                )
+    return network
 
 
 def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...], tuple[str, ...]]:
@@ -152,8 +174,23 @@ def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Ten
     return names, tensors, keywords
 
 
-def _as_batch(name: str, example: ArrayLike | Tensor) -> Tensor:
-    x = example.detach().cpu() if isinstance(example, Tensor) else torch.from_numpy(np.array(example))
+def _as_batch(name: str, example: Any) -> Tensor:
+    if isinstance(example, Tensor):
+        kind = "f" if example.is_floating_point() else "O" if example.is_complex() else "i"
+        kind, x = ("b" if example.dtype == torch.bool else kind), example.detach().cpu()
+    else:
+        if hasattr(example, "columns"):
+            raise InputError(
+                f"{name} is a table: pass its values as an array, and its columns as input_names, so that `predict` "
+                "finds them by name."
+            )
+        values = checks.array(name, example)
+        kind = values.dtype.kind
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            dtype = np.float32 if kind == "f" else np.int64
+            x = torch.from_numpy(np.array(values, dtype)) if kind in "fiu" else torch.empty(0)
+    if kind not in "fiu":
+        raise InputError(f"{name} must hold numbers: floats, or whole numbers for tokens. Convert it first.")
     x = x.float() if x.is_floating_point() else x.long()
     if x.dim() < 2 or x.numel() == 0:
         raise InputError(
@@ -172,6 +209,17 @@ def _check(
         raise InputError(
             f"A scaling of {scaling.values} needs windows [batch, time, feature]; example has shape "
             f"{tuple(examples[0].shape)}."
+        )
+    features = max(len(scaling.input_mean), len(scaling.input_scale))
+    if features not in (1, examples[0].shape[-1]):
+        raise InputError(
+            f"scaling's input_mean and input_scale have {features} values, but example has "
+            f"{examples[0].shape[-1]} along its last axis, {tuple(examples[0].shape)}."
+        )
+    if scaling.values == "returns" and (near := examples[0][:, -1].abs() < checks.FLOAT32_TINY).any():
+        raise InputError(
+            f"Row {int(near.any(dim=1).nonzero()[0])} of example ends in 0, of which there are no returns. Leave such "
+            "rows out."
         )
     if (plan.horizon > 1 or plan.noise) and task == "classification":
         raise InputError("Class probabilities have no observation noise and no path. Leave noise and path out.")
@@ -242,6 +290,28 @@ def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:
     if width != 1 or len(outputs) > 1:
         raise ExportError(f"A path needs a network that predicts the next value alone, [batch, 1]; it returns {shown}.")
     return plan.horizon
+
+
+def _check_finite(outputs: dict[str, NDArray[np.float64]]) -> None:
+    for name, y in outputs.items():
+        if not np.isfinite(y).all():
+            raise ExportError(
+                f"The network's own {name} for the example is not finite (NaN or infinity), before murho touches it. "
+                "Look at its weights, and whether scaling is what it was trained with."
+            )
+
+
+def _check_output_scaling(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> None:
+    y = next(iter(outputs.values()))  # [1, B, …]
+    width = y.shape[-1] if y.ndim > 2 else 1
+    if plan.noise and plan.noise.learned:
+        width //= 2
+    values = max(len(plan.scaling.output_mean), len(plan.scaling.output_scale))
+    if values not in (1, width):
+        raise InputError(
+            f"scaling's output_mean and output_scale have {values} values, but the network predicts {width} along its "
+            "last axis."
+        )
 
 
 def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:

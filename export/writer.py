@@ -1,18 +1,20 @@
 """From a trained network to an artifact: read the posterior, fold, build the file, prove it, then put it in place."""
 
 import datetime
+import inspect
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from ..runtime.artifact import check_trust, read
-from ..runtime.contract import STATE, STORAGES, Array, Card, Noise, Scaling, Site
+from ..runtime import checks
+from ..runtime.artifact import SUFFIXES, check_trust, read
+from ..runtime.contract import STATE, Array, Card, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.files import check_writable, replacing
 from ..runtime.pt2 import saved as saved_pt2
@@ -23,12 +25,13 @@ from .blame import Blame
 from .functions import OPSET
 from .layers import Kernels
 from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
+from .options import Options
 from .posterior import posterior_sha256, read_posteriors, warn_of_surprises
 from .proof import prove
-from .subject import Example, Subject, examine
+from .subject import Example, Subject, examine, uncompiled
 
 MOST_MOVED = 0.05  # of an interval's width, by which storage may move its ends without a warning
-TASKS = ("regression", "forecast", "classification")
+WRITERS = {"onnx": "to_onnx", "torchscript": "to_torchscript", "pt2": "to_pt2"}
 
 
 def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
@@ -67,24 +70,30 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
       `card.verification["storage"]`. Weights that are not sampled (torch's own layers, frozen ones) stay as they are.
     - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
 
-    What the card says: `name`, `input_names`, `input_unit`, `output_names` (of a classification, the classes),
-    `output_unit`; `draws`, `levels`, `seed`, which `predict` takes where its caller names none; `training`, a summary
-    as plain JSON values. Its entry "window" is the length of the windows that `predict` cuts from a DataFrame.
+    What the card says: `name`; `input_names` and `output_names`, a name for each value along the last axis of the first
+    input and output (of a classification, the classes), and `input_unit`, `output_unit`; `draws`, `levels`, `seed`,
+    which `predict` takes where its caller names none; `training`, a summary as plain JSON values. Its entry "window" is
+    the length of the windows that `predict` cuts from a DataFrame. With `training_rows`, the first input's rows [N, …]
+    that the network was trained on, in raw units, it holds a fingerprint of them, hashes of 256 rows, so that
+    `calibrate` refuses data that training saw; without it nothing can.
+
+    A network wrapped by `torch.compile` is exported as the module that was compiled.
 
     The finished file is run and compared with BLiTZ before it is put in place: exactly with equal noise, in law with
     free noise, and for being alive. Returns its card, which holds the report.
 
     Raises ExportError, naming the layer or module, for a network that cannot be exported or a file that fails its
-    proof; then no file is left, and one that was there before stays as it was.
+    proof; then no file is left, and one that was there before stays as it was. Raises InputError for arguments that are
+    none, and for a `path` that does not end in ".onnx" (".pt" and ".pt2" belong to the two below).
     """
     with torch.random.fork_rng(devices=[]):
-        return _export(network, path, example, "onnx", **options)
+        return _export(network, path, example, "onnx", Options(**options))
 
 
 def to_torchscript(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
     """The same as one TorchScript file, for CUDA and libtorch. Arguments, proof and errors as for `to_onnx`."""
     with torch.random.fork_rng(devices=[]):
-        return _export(network, path, example, "torchscript", **options)
+        return _export(network, path, example, "torchscript", Options(**options))
 
 
 def to_pt2(network: nn.Module, path: str | os.PathLike[str], example: Example, **options: Any) -> Card:
@@ -94,7 +103,7 @@ def to_pt2(network: nn.Module, path: str | os.PathLike[str], example: Example, *
     Arguments, proof and errors as for `to_onnx`.
     """
     with torch.random.fork_rng(devices=[]):
-        return _export(network, path, example, "pt2", **options)
+        return _export(network, path, example, "pt2", Options(**options))
 
 
 def verify(
@@ -102,13 +111,15 @@ def verify(
 ) -> dict[str, Any]:
     """Repeat an artifact's proof against the network that it was made from, and return the report.
 
-    `example`, as for `to_onnx`, gives the inputs; without it they are drawn around the artifact's input mean.
+    `example`, as for `to_onnx`, gives the inputs; without it they are drawn around the artifact's input mean, and
+    passed by their names in the card where those are arguments of the network's forward.
     A format of torch is opened only if it is `trusted`, as by `murho.load`.
     Raises ExportError where the two differ, ArtifactError for a file that cannot be read or is not trusted.
     """
-    artifact = read(path)
+    artifact = read(checks.file_path("path", path))
     check_trust(artifact, trusted)
     card = artifact.card
+    network = uncompiled(network)
     digest = posterior_sha256(read_posteriors(network, "plain", card.storage).values())
     if digest != card.posterior_sha256:
         raise ExportError(
@@ -116,8 +127,7 @@ def verify(
             f"the network's {digest[:12]}…. Export the network again."
         )
     if example is None:
-        example = typical_inputs(card, 8)
-        example = example if len(example) > 1 else example[0]
+        example = _as_forward_takes(network, card, typical_inputs(card, 8))
     local = any(site.sampling == "local" for site in card.sites)
     names = tuple(array.name for array in card.outputs)
     plan = Plan(
@@ -133,54 +143,48 @@ def verify(
         return prove(examine(network, example, plan, card.task, "plain"), artifact)
 
 
+def _as_forward_takes(network: nn.Module, card: Card, inputs: tuple[NDArray[Any], ...]) -> Example:
+    """Inputs in the card's order as an example: by name where forward has these names, else by their places."""
+    parameters = inspect.signature(network.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    required = next((p.name for p in parameters if p.default is p.empty), None)
+    names = [array.name for array in card.inputs]
+    if len(names) == 1 and (required != names[0]) and required is not None:
+        return inputs[0]  # "x" is also what an input without a name is called
+    if set(names) <= set(named):
+        return dict(zip(names, inputs, strict=True))
+    return inputs if len(inputs) > 1 else inputs[0]
+
+
 def _export(
     network: nn.Module,
     file: str | os.PathLike[str],
     example: Example,
     format: str,
-    *,
-    scaling: Scaling | None = None,
-    task: str = "regression",
-    outputs: Sequence[str] = (),
-    sampling: str = "weights",
-    storage: str = "float32",
-    flipout: str = "refuse",
-    name: str | None = None,
-    input_names: Sequence[str] = (),
-    input_unit: str = "",
-    output_names: Sequence[str] = (),
-    output_unit: str = "",
-    noise: Noise | None = None,
-    horizon: int = 1,
-    streaming: bool = False,
-    draws: int = 256,
-    levels: Sequence[float] = (0.95,),
-    seed: int = 0,
-    training: dict[str, Any] | None = None,
+    options: Options,
 ) -> Card:
+    file = checks.file_path("path", file)
+    if file.suffix != SUFFIXES[format]:
+        raise InputError(
+            f"{WRITERS[format]} writes a name that ends in {SUFFIXES[format]}, not {file.name}. The others are "
+            f"{', '.join(f'{WRITERS[other]} ({SUFFIXES[other]})' for other in WRITERS if other != format)}."
+        )
     check_writable(file)  # before minutes of work
-    file = Path(file)
-    if type(horizon) is not int or horizon < 1:
-        raise InputError(f"horizon must be a whole number of steps, at least 1, not {horizon!r}.")
-    _check_choice("task", task, TASKS)
-    _check_choice("sampling", sampling, ("weights", "local"))
-    _check_choice("storage", storage, STORAGES)
-    _check_choice("flipout", flipout, ("refuse", "plain"))
-    if isinstance(outputs, str) or len(set(outputs)) < len(outputs):
-        raise InputError(f"outputs must be a sequence of different names, not {outputs!r}.")
+    network = uncompiled(network)
     plan = Plan(
-        scaling or Scaling(),
-        sampling == "local",
-        outputs=tuple(outputs),
-        noise=noise,
-        storage=storage,
-        horizon=horizon,
-        streaming=streaming,
+        options.scaling or Scaling(),
+        options.sampling == "local",
+        outputs=tuple(options.outputs),
+        noise=options.noise,
+        storage=options.storage,
+        horizon=options.horizon,
+        streaming=options.streaming,
     )
-    subject = examine(network, example, plan, task, flipout)
+    subject = examine(network, example, plan, options.task, options.flipout)
+    training = options.with_fingerprint(subject.examples[0], subject.sequences[0])
     warn_of_surprises(subject.posteriors.values())
     card = Card(
-        name=name or file.stem,
+        name=options.name or file.stem,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={
             "murho": version("murho"),
@@ -188,20 +192,20 @@ def _export(
             "blitz": version("blitz-bayesian-pytorch"),
             "onnx_opset": str(OPSET),
         },
-        task=task,
-        inputs=_input_arrays(subject, tuple(input_names), input_unit),
-        outputs=_output_arrays(subject, tuple(output_names), output_unit),
+        task=options.task,
+        inputs=_input_arrays(subject, tuple(options.input_names), options.input_unit),
+        outputs=_output_arrays(subject, tuple(options.output_names), options.output_unit),
         scaling=subject.plan.scaling,
         sites=_sites(subject),
         posterior_sha256=posterior_sha256(subject.posteriors.values()),
-        draws=draws,
-        levels=tuple(levels),
-        seed=seed,
-        training={**(training or {}), "dropout": "off"} if _has_dropout(network) else training or {},
-        noise=noise,
-        horizon=horizon,
+        draws=options.draws,
+        levels=tuple(options.levels),
+        seed=options.seed,
+        training={**training, "dropout": "off"} if _has_dropout(network) else training,
+        noise=options.noise,
+        horizon=options.horizon,
         states=_state_arrays(subject),
-        storage=storage,
+        storage=options.storage,
     )
     content = _build(subject, format)
     with replacing(file) as unproven:
@@ -279,6 +283,8 @@ def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[
             axes = tuple(f"axis{axis}" for axis in range(1, len(sizes)))
         dtype = "int64" if tokens else "float32"
         about = (names, unit) if k == 0 else ((), "")
+        if k == 0:
+            _check_names("input_names", names, name, sizes[-1])
         arrays.append(Array(name, ("batch", *axes), tuple(sizes), dtype, *about, limit=subject.limits[k]))
     return tuple(arrays)
 
@@ -297,8 +303,21 @@ def _output_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple
         axes = ("time" if f else last if i == len(shape) - 2 else f"axis{i + 1}" for i, f in enumerate(free[1:]))
         fixed = (None if f else n for n, f in zip(shape[1:], free[1:], strict=True))
         about = (names, unit) if k == 0 else ((), "")
-        arrays.append(Array(name, ("batch", *axes), (None, *fixed), "float32", *about))
+        array = Array(name, ("batch", *axes), (None, *fixed), "float32", *about)
+        if k == 0:
+            _check_names("output_names", names, name, array.shape[-1])
+        arrays.append(array)
     return tuple(arrays)
+
+
+def _check_names(argument: str, names: tuple[str, ...], array: str, size: int | None) -> None:
+    """Names along the last axis must be as many as it is long."""
+    if names and len(names) != size:
+        length = "has any length" if size is None else f"is {size} long"
+        raise InputError(
+            f"{argument} must name each value along the last axis of {array}, which {length}, but are {len(names)}: "
+            f"{', '.join(names)}."
+        )
 
 
 def _state_arrays(subject: Subject) -> tuple[Array, ...]:
@@ -327,8 +346,3 @@ def _sites(subject: Subject) -> tuple[Site, ...]:
 
 def _has_dropout(network: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .checks import FLOAT32_MAX
 from .contract import CALIBRATION_SLOTS, Calibration
 from .errors import InputError
 
@@ -32,7 +33,7 @@ def scores(
     """
     off = truth - median
     length = np.where(off < 0, np.float64(median) - lower, np.float64(upper) - median)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(off == 0, 0.0, np.abs(off) / length)
 
 
@@ -88,7 +89,14 @@ def fit(
         factor = quantile(of_level, level, half_life)
         if np.isinf(factor).any():
             raise InputError(_too_few(len(truth), level, half_life, of_level))
-        factors.append(tuple(factor.astype(np.float32).tolist()))
+        with np.errstate(over="ignore"):
+            factor = factor.astype(np.float32)
+        if not np.isfinite(factor).all():
+            raise InputError(
+                f"For level {level:g} an interval must become more than {FLOAT32_MAX:.3g} times as wide to cover the "
+                "calibration rows. Look for outliers in y, or export the network with observation noise."
+            )
+        factors.append(tuple(factor.tolist()))
     digest = hashlib.sha256(np.ascontiguousarray(truth).tobytes()).hexdigest()
     return Calibration(levels, tuple(factors), len(truth), half_life, digest)
 
@@ -113,7 +121,8 @@ def stretch(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Ends [K, B, O] moved away from the medians [B, O] by factors [K, B or 1, O]."""
     less = 1 - factors
-    return lower + less * (median - lower), upper - less * (upper - median)
+    with np.errstate(over="ignore", invalid="ignore"):  # who asked looks whether they are finite
+        return lower + less * (median - lower), upper - less * (upper - median)
 
 
 def tables(calibration: Calibration) -> tuple[Floats, Floats]:

@@ -6,8 +6,12 @@ The card is plain JSON, so that reading it needs neither torch nor ONNX Runtime.
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from . import checks
 from .errors import ArtifactError, InputError
 
 SCHEMA = 4
@@ -48,7 +52,10 @@ class Scaling:
 
     - "levels": the values as they are;
     - "differences": the network sees x - x[:, -1:], and `last` is added to its output;
-    - "returns": it sees x / x[:, -1:] - 1, and its output y becomes last * (1 + y).
+    - "returns": it sees x / x[:, -1:] - 1, and its output y becomes last * (1 + y). No window may end in 0.
+
+    Means and scales may be given as a number, a list or an array; they are kept as tuples of floats. Raises InputError
+    for what is not finite in float32, scales that are not above 0, and lengths that do not go together.
     """
 
     input_mean: tuple[float, ...] = (0.0,)
@@ -58,8 +65,22 @@ class Scaling:
     values: str = "levels"
 
     def __post_init__(self) -> None:
-        if self.values not in VALUES:
-            raise InputError(f"values must be one of {', '.join(map(repr, VALUES))}, not {self.values!r}.")
+        checks.choice("values", self.values, VALUES)
+        for side in ("input", "output"):
+            mean, scale = f"{side}_mean", f"{side}_scale"
+            for name in (mean, scale):
+                object.__setattr__(self, name, checks.floats(name, getattr(self, name)))
+            sizes = len(getattr(self, mean)), len(getattr(self, scale))
+            if 0 in sizes or (sizes[0] != sizes[1] and 1 not in sizes):
+                raise InputError(
+                    f"{mean} and {scale} must have one value, or one for each feature, but have {sizes[0]} and "
+                    f"{sizes[1]}."
+                )
+            if not all(value >= checks.FLOAT32_TINY for value in getattr(self, scale)):
+                raise InputError(
+                    f"{scale} must hold numbers above 0, not {checks.shown(getattr(self, scale))}: a feature that "
+                    "never varies has no scale; take 1 for it."
+                )
 
 
 @dataclass(frozen=True)
@@ -77,16 +98,16 @@ class Noise:
     scale: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.distribution not in DISTRIBUTIONS:
-            raise InputError(
-                f"distribution must be one of {', '.join(map(repr, DISTRIBUTIONS))}, not {self.distribution!r}."
-            )
+        checks.choice("distribution", self.distribution, DISTRIBUTIONS)
         student = self.distribution == "student-t"
+        if isinstance(self.degrees, np.integer):
+            object.__setattr__(self, "degrees", int(self.degrees))
         if type(self.degrees) is not int or (self.degrees < 3 if student else self.degrees != 0):
             expected = "a whole number of at least 3" if student else "0 for a Gaussian"
-            raise InputError(f"degrees must be {expected}, not {self.degrees!r}.")
-        if not all(0 <= scale < float("inf") for scale in self.scale):
-            raise InputError(f"scale must be finite numbers of at least 0, not {self.scale}.")
+            raise InputError(f"degrees must be {expected}, not {checks.shown(self.degrees)}.")
+        object.__setattr__(self, "scale", checks.floats("scale", self.scale))
+        if not all(scale >= 0 for scale in self.scale):
+            raise InputError(f"scale must hold finite numbers of at least 0, not {checks.shown(self.scale)}.")
 
     @property
     def learned(self) -> bool:
@@ -107,6 +128,25 @@ class Calibration:
     """Rows after which a row's weight has halved, newer rows counting more; None for equal weights."""
     data_sha256: str = ""
 
+    def __post_init__(self) -> None:
+        levels = checks.floats("levels", self.levels)
+        rising = all(low < high for low, high in pairwise(levels))
+        if not rising or not all(0 < level < 1 for level in levels) or not 1 <= len(levels) <= CALIBRATION_SLOTS:
+            raise InputError(
+                f"levels must be 1 to {CALIBRATION_SLOTS} rising numbers between 0 and 1, not "
+                f"{checks.shown(self.levels)}."
+            )
+        object.__setattr__(self, "levels", levels)
+        factors = checks.array("factors", self.factors)
+        if factors.dtype.kind not in "fiu" or factors.ndim != 2 or len(factors) != len(levels) or not factors.size:
+            raise InputError(f"factors must be numbers [{len(levels)} levels, outputs], but are {factors.shape}.")
+        if not ((factors >= 0) & (factors <= checks.FLOAT32_MAX)).all():
+            raise InputError("factors must be finite numbers of at least 0, within float32.")
+        object.__setattr__(self, "factors", tuple(tuple(map(float, row)) for row in factors.tolist()))
+        checks.whole("rows", self.rows, 0)
+        if self.half_life is not None:
+            checks.positive("half_life", self.half_life, "250")
+
 
 @dataclass(frozen=True)
 class Array:
@@ -122,6 +162,11 @@ class Array:
     unit: str = ""
     limit: int | None = None
     """Of tokens: how many there are; each is from 0 to limit - 1."""
+
+    def __str__(self) -> str:
+        """In a line, for example x [batch, time, feature=1]."""
+        sizes = (axis if size is None else f"{axis}={size}" for axis, size in zip(self.axes, self.shape, strict=True))
+        return f"{self.name} [{', '.join(sizes)}]"
 
 
 @dataclass(frozen=True)
@@ -146,9 +191,9 @@ class Site:
     """Values per row of a batch like the example that the layer reads and writes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Card:
-    """What an artifact says of itself."""
+    """What an artifact says of itself. Two are equal if all that they say is; as they hold dicts, they are no keys."""
 
     name: str
     created: str
@@ -179,6 +224,11 @@ class Card:
     """How the file keeps μ and σ: "float32", or "half" for float16 and 8 bits of log σ, expanded inside."""
     generator: str = GENERATOR
     schema: int = SCHEMA
+
+    def __repr__(self) -> str:
+        """What it is in a line; `to_json` has all of it."""
+        inputs, outputs = (", ".join(map(str, arrays)) for arrays in (self.inputs, self.outputs))
+        return f"<murho.Card {self.name!r}: {inputs} -> {outputs}, {len(self.sites)} sites, schema {self.schema}>"
 
     @property
     def input(self) -> Array:

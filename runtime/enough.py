@@ -21,6 +21,8 @@ SPARE = 1.1
 """More draws than the error so far calls for, since it is an estimate."""
 SHARE_OF_TIME = 0.75
 """Of the time left, for a further batch; the rest is for statistics and for a slow moment."""
+SHORTEST = 1e-9
+"""Seconds that a batch takes at least, whatever the clock says."""
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,17 @@ class Pace:
             batches = [samples]
             share = unsureness(samples[0]) if goal.tolerance is not None else np.inf
             now = perf_counter()
-            self._seconds[shape] = per_draw = (now - start) / (aim - done)
+            self._seconds[shape] = per_draw = max(now - start, SHORTEST) / (aim - done)
             done = aim
             if done >= most or (goal.tolerance is not None and share <= goal.tolerance):
                 return samples
             aim = GROWTH * done
             if goal.tolerance is not None and np.isfinite(share):
-                missing = SPARE * done * (share / goal.tolerance) ** 2
-                aim = int(min(aim, max(missing, done + VECTOR)))
+                ratio = min(share / goal.tolerance, float(GROWTH))  # more draws than that are not taken at once
+                aim = int(min(aim, max(SPARE * done * ratio**2, done + VECTOR)))
             if goal.seconds is not None:
                 left = SHARE_OF_TIME * (goal.seconds - (now - began))
-                aim = min(aim, done + int(left / per_draw))
+                aim = min(aim, done + int(min(left / per_draw, most)))
             aim = min(_whole(aim), most)
             if aim <= done:
                 return samples
@@ -82,7 +84,7 @@ class Pace:
         aim = FIRST
         if goal.seconds is not None:
             known = self._seconds.get(shape)
-            aim = FEWEST if known is None else max(FEWEST, int(0.5 * goal.seconds / known))
+            aim = FEWEST if known is None else max(FEWEST, int(min(0.5 * goal.seconds / known, most)))
         return min(_whole(aim), most)
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InputError
+from . import checks
+from .errors import InputError, MissingExtra
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,11 +18,12 @@ FEWEST_BEYOND = 1.0
 """Draws beyond an end, on average, from which on its error is estimated: below, it comes out a third too small."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Intervals:
     """Prediction of a batch of B rows, in raw units.
 
-    For one level, `lower` and `upper` are [B, …]; for a sequence of K levels they are [K, B, …].
+    For one level, `lower` and `upper` are [B, …]; for a sequence of K levels they are [K, B, …]. Two are equal if all
+    that they hold is. As lists and arrays, which can change, they are no keys of a dict.
     """
 
     mean: Floats
@@ -42,14 +44,31 @@ class Intervals:
     seed: int
     names: tuple[str, ...] = ()
     """Names along the last axis (steps of a horizon, classes), or empty."""
-    epistemic: Floats | None = None
+    epistemic: NDArray[np.float64] | None = None
     """Part of the variance std² [B, …] that comes from the weights being unsure; None unless asked for (`parts`)."""
-    aleatoric: Floats | None = None
+    aleatoric: NDArray[np.float64] | None = None
     """Part of the variance [B, …] that comes from observation noise; None unless asked for."""
 
+    def __repr__(self) -> str:
+        """What it is, without its numbers."""
+        shape, level = " × ".join(map(str, self.mean.shape)), self.level
+        levels = f"levels {', '.join(f'{one:g}' for one in level)}" if isinstance(level, tuple) else f"level {level:g}"
+        return f"<murho.Intervals [{shape}], {levels}, {len(self.draws)} draws, seed {self.seed}>"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Intervals:
+            return NotImplemented
+        return all(_same(value, getattr(other, name)) for name, value in vars(self).items())
+
+    __hash__ = None  # type: ignore[assignment]
+
     def coverage(self, truth: ArrayLike) -> Any:
-        """Share of the true values [B, …] that lie inside, ends included: a float, or [K] for K levels."""
-        y = np.asarray(truth, dtype=np.float64).reshape(self.mean.shape)
+        """Share of the true values [B, …] that lie inside, ends included: a float, or [K] for K levels.
+
+        Where there is one value per row, `truth` may be [B]. Raises InputError for another shape, what is no number,
+        and a truth that is not known (NaN): leave such rows out of `truth` and of what was predicted.
+        """
+        y = as_true_values("truth", truth, self.mean.shape)
         inside = (self.lower <= y) & (y <= self.upper)
         axes = tuple(range(inside.ndim - y.ndim, inside.ndim))
         share = inside.mean(axis=axes)
@@ -82,34 +101,92 @@ class Intervals:
                 'Export the network with task="classification".'
             )
 
-    def to_frame(self, index: Any = None) -> "pd.DataFrame":
+    def to_frame(self, index: Any = None, mc_error: bool = False) -> "pd.DataFrame":
         """One row per row of the batch: mean, std, and the ends of each level as `lower 95%`, `upper 95%`.
 
-        An output of several values per row gets a column for each, by name or numbered from 1: `mean 1`, `mean 2`, …
-        """
-        import pandas as pd
+        Where the variance was split (`parts`), `epistemic` and `aleatoric` follow std; with `mc_error` the error of
+        each end follows it, as `mc_error lower 95%`, `mc_error upper 95%`. An output of several values per row gets a
+        column for each, by name or numbered from 1: `mean 1`, `mean 2`, …
 
+        The frame's `attrs` hold `draws` and `seed`, which give the same answer again (draws as their number where they
+        are 0, 1, …, else as their names), and `mc_error`, the largest error of an end as a share of its interval's
+        width: what `predict` compares with a `tolerance`.
+
+        Raises InputError for an index of another length, MissingExtra without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise MissingExtra('to_frame needs pandas: pip install "murho[cli]"') from None
         rows = len(self.mean)
         levels = self.level if isinstance(self.level, tuple) else (self.level,)
-        columns = {"mean": self.mean, "std": self.std}
-        for level, low, high in zip(levels, _stacked(self.lower, self), _stacked(self.upper, self), strict=True):
-            columns[f"lower {100 * level:g}%"] = low
-            columns[f"upper {100 * level:g}%"] = high
+        labels = [f"{100 * level:g}%" for level in levels]
+        if len(set(labels)) < len(set(levels)):  # they differ in later digits
+            labels = [f"{100 * level!r}%" for level in levels]
+        columns: dict[str, NDArray[Any]] = {"mean": self.mean, "std": self.std}
+        if self.epistemic is not None and self.aleatoric is not None:
+            columns |= {"epistemic": self.epistemic, "aleatoric": self.aleatoric}
+        single = not isinstance(self.level, tuple)
+        ends = {"lower": self.lower, "upper": self.upper}
+        for k, label in enumerate(labels):
+            for name, end in ends.items():
+                columns[f"{name} {label}"] = end if single else end[k]
+            for side, name in enumerate(ends) if checks.switch("mc_error", mc_error) else ():
+                columns[f"mc_error {name} {label}"] = self.mc_error[side] if single else self.mc_error[side, k]
         flat = {name: values.reshape(rows, -1) for name, values in columns.items()}
         width = flat["mean"].shape[1]
         suffixes = self.names if len(self.names) == width else [str(k + 1) for k in range(width)]
-        return pd.DataFrame(
-            {
-                name if width == 1 else f"{name} {suffixes[k]}": values[:, k]
-                for k in range(width)
-                for name, values in flat.items()
-            },
-            index=index,
+        values = {
+            name if width == 1 else f"{name} {suffixes[k]}": of_all[:, k]
+            for k in range(width)
+            for name, of_all in flat.items()
+        }
+        try:
+            frame = pd.DataFrame(values, index=index)
+        except Exception as error:  # pandas', and those of whatever was given for an index
+            raise InputError(f"index must have a label for each of {rows} rows: {error}") from None
+        counted = np.array_equal(self.draws, np.arange(len(self.draws)))
+        frame.attrs = {
+            "draws": len(self.draws) if counted else tuple(self.draws.tolist()),
+            "seed": self.seed,
+            "mc_error": unsureness(self.lower, self.upper, self.mc_error),
+        }
+        return frame
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def as_true_values(name: str, truth: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """True values of this shape, finite, in float64; [B] where it is [B, 1, …]."""
+    values = checks.array(name, truth)
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"{name} must hold numbers, not {values.dtype}. Convert it first.")
+    if values.shape != shape and not (values.shape == shape[:1] and values.size == np.prod(shape, dtype=np.int64)):
+        raise InputError(f"{name} must have the shape of the mean, {shape}, but has {values.shape}.")
+    with np.errstate(over="ignore"):
+        values = values.astype(np.float64).reshape(shape)
+    if not np.isfinite(values).all():
+        place = tuple(int(k) for k in np.argwhere(~np.isfinite(values))[0])
+        raise InputError(
+            f"{name} must be finite, but {name}{list(place)} is {values[place]}: nobody can say whether an interval "
+            "covers it. Drop such rows first."
         )
+    return values
 
 
-def _stacked(ends: Floats, intervals: Intervals) -> Floats:
-    return ends if isinstance(intervals.level, tuple) else ends[np.newaxis]
+def unsureness(lower: Floats, upper: Floats, error: Floats) -> float:
+    """The largest Monte-Carlo error of an end as a share of its interval's width; ends [K, B, …], errors [2, K, B, …].
+
+    0 where an interval has no width and its ends no error.
+    """
+    width = upper.astype(np.float64) - lower
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = np.where(error > 0, error / width, 0.0)
+    return float(np.max(share))
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -140,10 +217,14 @@ class Quantiles:
         tails = self._at(np.concatenate([p, (1 + levels) / 2, outer, inner, 1 - inner, 1 - outer]))
         lower, upper, a, b, c, d = tails.reshape(6, len(levels), *self._shape)
         share = (spread / (inner - outer)).astype(np.float32)  # 1/2, more where the outer one is the smallest draw
-        errors: Floats = np.stack([b - a, d - c]) * share.reshape(-1, *(1 for _ in self._shape))
+        with np.errstate(over="ignore"):
+            distances = np.stack([b - a, d - c])
+        errors: Floats = distances * share.reshape(-1, *(1 for _ in self._shape))
         unknown = count * p < FEWEST_BEYOND
         if unknown.any():
-            errors[:, unknown] = np.where(errors[:, unknown] > 0, np.float32(np.inf), np.float32(0))
+            # Draws that all agree leave nothing to be unsure of, however few they are.
+            agree = (self._ordered[:, 0] == self._ordered[:, -1]).reshape(self._shape)
+            errors[:, unknown] = np.where(agree, np.float32(0), np.float32(np.inf))
         return lower, upper, errors
 
     def median(self) -> Floats:
@@ -158,7 +239,8 @@ class Quantiles:
         below = position.astype(np.int64)
         share = (position - below).astype(np.float32)
         low, high = self._ordered[:, below], self._ordered[:, np.minimum(below + 1, last)]
-        return np.ascontiguousarray((low + share * (high - low)).T).reshape(-1, *self._shape)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused
+            return np.ascontiguousarray((low + share * (high - low)).T).reshape(-1, *self._shape)
 
 
 def moments(samples: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -168,6 +250,18 @@ def moments(samples: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for start in range(0, len(samples), 4096):  # in pieces: float64 copies of all samples would double the memory
         variance += np.square(samples[start : start + 4096] - mean).sum(axis=0)
     return mean, variance / (len(samples) - 1)
+
+
+def check_finite(*values: Floats) -> None:
+    """Refuse spreads and ends [K, B, …] that float32 cannot hold, though it holds each sample."""
+    for value in values:
+        finite = np.isfinite(value)
+        if not finite.all():
+            row = int(np.argwhere(~finite)[0][1])
+            raise InputError(
+                f"The interval of row {row} is beyond float32's largest number, {checks.FLOAT32_MAX:.3g}, though its "
+                "samples are not. Predict in a larger unit."
+            )
 
 
 def summarise(
@@ -187,10 +281,13 @@ def summarise(
         ends = quantiles.ends(levels)
     lower, upper, error = ends
     mean, variance = moments(samples)
+    with np.errstate(over="ignore"):
+        std = np.sqrt(variance).astype(np.float32)
+    check_finite(std[np.newaxis], lower, upper)
     single = not isinstance(level, tuple)
     return Intervals(
         mean=mean.astype(np.float32),
-        std=np.sqrt(variance).astype(np.float32),
+        std=std,
         lower=lower[0] if single else lower,
         upper=upper[0] if single else upper,
         mc_error=error[:, 0] if single else error,

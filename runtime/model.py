@@ -3,17 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import conformal, online, planner
+from . import checks, conformal, online, planner
 from .artifact import Artifact, check_trust, read, write
 from .calibrated import with_calibration
 from .contract import Calibration, Card
@@ -28,19 +26,21 @@ from .inputs import (
     Level,
     as_draws,
     as_goal,
+    as_half_life,
     as_inputs,
     as_level,
     as_levels,
     as_news,
     as_seed,
     as_truth,
+    check_answer,
     check_can_be_calibrated,
     check_memory,
     check_unseen,
-    described,
     from_frame,
+    is_frame,
 )
-from .intervals import Intervals, Quantiles, moments, summarise
+from .intervals import Intervals, Quantiles, check_finite, moments, summarise, unsureness
 from .online import Forecast, OnlineState
 from .stream import Stream, check_streams
 
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 KEEP_MB = 128
+MOST_THREADS = 1024
+MOST_KEEP_MB = 2**40
 MOST_DRAWS = 100_000
 
 
@@ -74,10 +76,13 @@ def load(
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, and for a format of torch that is not
     `trusted`; InputError for a device that is not there, MissingExtra where a format of torch lacks torch.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads must be a whole number of at least 1, not {threads!r}.")
-    if not isinstance(keep_mb, int) or keep_mb < 0:
-        raise InputError(f"keep_mb must be a whole number of MiB, 0 to keep none, not {keep_mb!r}.")
+    path = checks.file_path("path", path)
+    if not isinstance(device, str):
+        raise InputError(f'device must be "cpu", "cuda" or "cuda:N", not {checks.shown(device)}.')
+    if threads is not None:
+        threads = checks.whole("threads", threads, 1, MOST_THREADS)
+    keep_mb = checks.whole("keep_mb", keep_mb, 0, MOST_KEEP_MB, " of MiB")
+    measure = checks.switch("measure", measure)
     artifact = read(path)
     check_trust(artifact, trusted)
     return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
@@ -108,7 +113,7 @@ class Model:
         self._lock = Lock()
 
     def __repr__(self) -> str:
-        inputs = ", ".join(f"{part.name} [{described(part).replace(' = ', '=')}]" for part in self.card.inputs)
+        inputs = ", ".join(map(str, self.card.inputs))
         return f"<murho.Model {self.card.name!r}: {inputs}, {len(self.card.sites)} sites, {self.engine}>"
 
     @overload
@@ -170,16 +175,22 @@ class Model:
         (at least 32). With both, whichever comes first. `draws` are then the most that are taken, 100,000 if not given.
         The answer is the one of its `answer.draws`, with its `answer.mc_error`, reached or not.
 
-        A DataFrame `x` gives a DataFrame. Its columns are the features by name; where the network reads windows of a
-        sequence, every run of that many rows is a window, and the answer's index is the window's last row.
+        A DataFrame `x` gives a DataFrame, as `Intervals.to_frame` makes it. Its columns are the features by name; where
+        the network reads windows of a sequence, every run of that many rows is a window, and the answer's index is the
+        window's last row. A Series is a DataFrame of its one column. Where the artifact does not name its features,
+        several named columns are an error, since nobody could tell their order.
 
-        Raises InputError for an argument of the wrong shape, type or value, and for a level above the calibrated ones.
+        Raises InputError for an argument of the wrong shape, type or value, for a level above the calibrated ones, and
+        with the row's number for values that the network cannot answer with finite numbers: a window that ends in 0 for
+        an artifact that reads returns, numbers near the largest of float32.
         """
         goal = as_goal(tolerance, budget_ms)
         if goal and draws is None:
             draws = MOST_DRAWS
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
-        framed = type(x).__module__.partition(".")[0] == "pandas"
+        noise, calibrated = checks.switch("noise", noise), checks.switch("calibrated", calibrated)
+        parts = checks.switch("parts", parts)
+        framed = is_frame(x)
         inputs, index = from_frame(self.card, x) if framed else (as_inputs(self.card, x), None)
         if goal:
             samples, names = self._enough(inputs, names, nominal, key, noise, calibrated, goal)
@@ -209,9 +220,9 @@ class Model:
         noise: bool = True,
     ) -> NDArray[np.float32]:
         """Samples [S, B, …] alone. `chunk` (a multiple of 16) overrides the planner: another time, the same answer."""
-        names, key = as_draws(self.card, draws), as_seed(self.card, seed)
-        if chunk is not None and (chunk < 1 or chunk % planner.VECTOR):
-            raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {chunk}.")
+        names, key, noise = as_draws(self.card, draws), as_seed(self.card, seed), checks.switch("noise", noise)
+        if chunk is not None:
+            chunk = _as_chunk(chunk)
         return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
 
     def stream(
@@ -227,6 +238,7 @@ class Model:
         """
         check_streams(self.card)
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+        noise = checks.switch("noise", noise)
 
         def intervals(samples: NDArray[np.float32]) -> Intervals:
             if noise:
@@ -256,22 +268,22 @@ class Model:
                 f"[batch, 1]. This artifact has x {self.card.input.axes} {self.card.input.shape} and an output "
                 f"{self.card.output.shape}."
             )
-        if not isinstance(steps, int) or steps < 1:
-            raise InputError(f"steps must be a whole number of at least 1, not {steps!r}.")
+        steps = checks.whole("steps", steps, 1)
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+        check_memory(self.card, len(window) * steps, len(names))
         path = []
         for _ in range(steps):
             samples = self._samples((window,), names, key, noise=False)[0]
             path.append(samples)
             mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
-            window = np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1)
+            (window,) = as_inputs(self.card, np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1))
         return summarise(np.concatenate(path, axis=2), nominal, names, key)
 
     def calibrate(
         self,
         x: Input,
         y: ArrayLike,
-        levels: Sequence[float] | None = None,
+        levels: Level | None = None,
         half_life: float | None = None,
         draws: Draws | None = None,
         seed: int | None = None,
@@ -284,14 +296,18 @@ class Model:
         for a world that drifts. From then on `predict` gives calibrated intervals; `save` writes them into the
         artifact, for every host. What `observe` has learnt starts anew.
 
-        Raises InputError for data of the wrong shape, with NaN, too short for a level, or seen in training.
+        Raises InputError for data of the wrong shape, with NaN, too short for a level, or seen in training. The last
+        is known only of an artifact whose card holds a fingerprint of its training rows: `murho export` writes it,
+        `to_onnx` where it is given `training_rows`. Of any other nobody but you can see to it.
         """
         inputs, names, key = as_inputs(self.card, x), as_draws(self.card, draws), as_seed(self.card, seed)
         truth = as_truth(self.card, y, len(inputs[0]))
         check_unseen(self.card, inputs[0])
+        half_life = as_half_life(half_life)
         nominal = as_levels(self.card, levels, len(truth), half_life)
         quantiles = Quantiles(self._samples(inputs, names, key)[0])
         lower, upper, _ = quantiles.ends(np.asarray(nominal))
+        check_finite(lower, upper)
         calibration = conformal.fit(quantiles.median(), lower, upper, truth, nominal, half_life)
         self._calibrated = with_calibration(self._as_written(), calibration)
         self.card = self._calibrated.card
@@ -303,6 +319,7 @@ class Model:
 
         Raises InputError where it cannot be written, or the suffix is another format's.
         """
+        path = checks.file_path("path", path)
         write(self._calibrated or self._as_written(), path)
 
     def observe(self, y: ArrayLike) -> None:
@@ -329,6 +346,7 @@ class Model:
 
     def save_state(self, path: str | os.PathLike[str]) -> None:
         """Write what `observe` has learnt as JSON: the whole file or nothing. Raises InputError where it cannot."""
+        path = checks.file_path("path", path)
         state = self._online or self._fresh()
         write_file(path, online.to_json(state, self._identity()).encode())
 
@@ -337,8 +355,9 @@ class Model:
 
         Raises ArtifactError for a missing or damaged file, and for the state of another artifact or calibration.
         """
+        path = checks.file_path("path", path)
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"Cannot read the state {path}: {error}.") from None
         with self._lock:
@@ -374,10 +393,13 @@ class Model:
             adapted = state.factors(levels).astype(np.float32)
             factors = adapted if factors is None else factors * adapted
         lower, upper, errors = quantiles.ends(levels)
-        if factors is None:
-            return lower, upper, errors
-        factors = factors[:, np.newaxis]
-        return *conformal.stretch(quantiles.median(), lower, upper, factors), factors * errors
+        if factors is not None:
+            factors = factors[:, np.newaxis]
+            lower, upper = conformal.stretch(quantiles.median(), lower, upper, factors)
+            with np.errstate(over="ignore", invalid="ignore"):
+                errors = np.where(factors > 0, factors * errors, np.float32(0))
+        check_finite(lower, upper)
+        return lower, upper, errors
 
     def _enough(
         self,
@@ -392,19 +414,18 @@ class Model:
         """Samples of as many of the draws as the goal needs, and those draws."""
         levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
 
-        def unsureness(samples: NDArray[np.float32]) -> float:
+        def unsure(samples: NDArray[np.float32]) -> float:
             quantiles = Quantiles(samples)
-            if noise and calibrated:
-                lower, upper, errors = self._ends(quantiles, levels, self._online)
-            else:
-                lower, upper, errors = quantiles.ends(levels)
-            return float(np.max(errors / np.maximum(upper - lower, np.finfo(np.float32).tiny)))
+            adapted = noise and calibrated
+            lower, upper, errors = self._ends(quantiles, levels, self._online) if adapted else quantiles.ends(levels)
+            check_finite(lower, upper)
+            return unsureness(lower, upper, errors)
 
         def evaluate(start: int, stop: int) -> tuple[NDArray[np.float32], ...]:
             chunk = self._chunks.guess(len(inputs[0]), _steps(inputs), stop - start)  # nothing is measured meanwhile
             return self._samples(inputs, draws[start:stop], seed, noise, chunk)[:1]
 
-        (samples,) = self._pace.draw(tuple(inputs[0].shape), len(draws), goal, evaluate, unsureness)
+        (samples,) = self._pace.draw(tuple(inputs[0].shape), len(draws), goal, evaluate, unsure)
         return samples, draws[: len(samples)]
 
     def _first(
@@ -430,8 +451,8 @@ class Model:
         epistemic = moments(self._samples(inputs, draws, seed, noise=False)[0])[1] if noisy else total
         return replace(
             answer,
-            epistemic=epistemic.astype(np.float32),
-            aleatoric=np.maximum(total - epistemic, 0).astype(np.float32),
+            epistemic=epistemic,  # in float64: squares of what float32 holds, which may be more than it holds
+            aleatoric=np.maximum(total - epistemic, 0),
         )
 
     def _adapted(
@@ -469,7 +490,7 @@ class Model:
         alone = not self._called and len(draws) <= chunk * self._threads
         self._called = True
         pool = None if alone else self._pool
-        return planner.run(
+        samples = planner.run(
             lambda part: self._engine.samples(inputs, part, seed, noise),
             draws,
             chunk,
@@ -477,10 +498,22 @@ class Model:
             self._helpers,
             self._engine.joins,
         )
+        check_answer(self.card, samples)
+        return samples
 
     @cached_property
     def _pool(self) -> "Executor | None":
         return self._engine.pool(self._helpers) if self._threads > 1 else None
+
+
+def _as_chunk(chunk: object) -> int:
+    try:
+        size = checks.whole("chunk", chunk, planner.VECTOR)
+    except InputError:
+        size = 0
+    if not size or size % planner.VECTOR:
+        raise InputError(f"chunk must be a positive multiple of {planner.VECTOR}, not {checks.shown(chunk)}.")
+    return size
 
 
 def _steps(inputs: Arrays) -> int:

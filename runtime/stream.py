@@ -6,18 +6,18 @@ After rows x₁ … x_t the answer is the network's for the whole sequence x₁ 
 import hashlib
 import io
 import os
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import Card
+from .checks import file_path
+from .contract import Array, Card
 from .engines import Engine, Inputs, Samples
 from .errors import ArtifactError, InputError
 from .files import write_file
-from .inputs import Input, as_inputs, described
+from .inputs import Input, as_inputs, as_numpy, check_answer
 from .intervals import Intervals
 from .planner import VECTOR
 
@@ -51,15 +51,24 @@ class Stream:
                 f"This stream follows {self._states[0].shape[1]} sequences, but x has {len(inputs[0])} rows. Every "
                 "step needs one row of each; start another stream for other sequences."
             )
-        samples, self._states = self._engine.step(inputs, self._padded, self._seed, self._observed, self._states)
+        samples, states = self._engine.step(inputs, self._padded, self._seed, self._observed, self._states)
+        check_answer(self._card, samples)
+        if not all(np.isfinite(state).all() for state in states):
+            raise InputError(
+                "The network's states after this row are not finite: its values are too large for float32 arithmetic. "
+                "The stream is where it was before it."
+            )
+        answer = self._summarise(samples[0][: len(self._draws)])
+        self._states = states  # only now: a refused row leaves the stream where it was
         self.rows += inputs[0].shape[1]
-        return self._summarise(samples[0][: len(self._draws)])
+        return answer
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write where the stream is, a `.npz` file of its states: the whole file or nothing.
 
         Raises InputError where that fails.
         """
+        path = file_path("path", path)
         content = io.BytesIO()
         arrays: dict[str, Any] = {f"state{k}": state for k, state in enumerate(self._states or ())}
         np.savez(content, identity=np.array(self._identity()), rows=np.array(self.rows), **arrays)
@@ -70,8 +79,9 @@ class Stream:
 
         Raises ArtifactError for a missing or damaged file, and for the states of another stream.
         """
+        path = file_path("path", path)
         try:
-            with np.load(Path(path), allow_pickle=False) as saved:
+            with np.load(path, allow_pickle=False) as saved:
                 identity, rows = str(saved["identity"]), int(saved["rows"])
                 states = tuple(saved[f"state{k}"] for k in range(len(self._card.states))) if rows else None
         except Exception as error:  # numpy and zipfile raise nearly anything for a damaged file
@@ -87,23 +97,25 @@ class Stream:
         return hashlib.sha256(about.encode()).hexdigest()
 
     def _with_time(self, x: Any) -> Any:
-        if isinstance(x, tuple):
-            return tuple(_with_time(part, array.shape) for part, array in zip(x, self._card.inputs, strict=False))
-        if isinstance(x, dict):
-            shapes = {array.name: array.shape for array in self._card.inputs}
-            return {name: _with_time(part, shapes.get(name, ())) for name, part in x.items()}
-        return _with_time(x, self._card.input.shape)
+        """Arrays [B, T, …] from rows [B, …]; what is wrong with them `as_inputs` says."""
+        arrays = {array.name: array for array in self._card.inputs}
+        if isinstance(x, Mapping):
+            return {name: _with_time(part, arrays[name]) if name in arrays else part for name, part in x.items()}
+        if isinstance(x, tuple) and len(x) == len(arrays) > 1:
+            return tuple(_with_time(part, array) for part, array in zip(x, arrays.values(), strict=True))
+        return _with_time(x, self._card.input) if len(arrays) == 1 else x
 
 
-def _with_time(x: Any, shape: tuple[int | None, ...]) -> Any:
+def _with_time(x: Any, expected: Array) -> NDArray[Any]:
     """One row [B, …] as a sequence of one."""
-    return np.expand_dims(x, 1) if np.ndim(x) == len(shape) - 1 else x
+    values = as_numpy(x, expected)
+    return np.expand_dims(values, 1) if values.ndim == len(expected.shape) - 1 else values
 
 
 def check_streams(card: Card) -> None:
     """Refuse an artifact that takes no states."""
     if not card.states:
         raise InputError(
-            f"This artifact reads whole sequences [{described(card.input)}] and carries no states on. Export the "
+            f"This artifact reads whole sequences {card.input} and carries no states on. Export the "
             "network with streaming=True."
         )

@@ -70,7 +70,7 @@ def test_the_split_over_calls_does_not_matter(exported, format: str, name: str) 
     names = np.random.default_rng(0).permutation(300)
     np.testing.assert_array_equal(model.samples(x, names, SEED), whole[names])
     np.testing.assert_array_equal(model.samples(x, names[:37], SEED), whole[names[:37]])
-    np.testing.assert_array_equal(model.samples(x, [5, 5, 299, 5], SEED), whole[[5, 5, 299, 5]])
+    np.testing.assert_array_equal(model.samples(x, [5, 299, 4], SEED), whole[[5, 299, 4]])
     np.testing.assert_array_equal(model.samples(x, 2, SEED), whole[:2])
     parts = [model.samples(x, np.arange(a, b), SEED) for a, b in ((0, 1 + 16), (17, 100), (100, 300))]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -213,7 +213,7 @@ def test_a_frame_of_a_sequence(demo, dataset) -> None:
 
 
 def test_a_frame_of_rows(tabular) -> None:
-    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((4, 3)), columns=list("abc"), index=list("wxyz"))
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((4, 3)), index=list("wxyz"))
     got = tabular.predict(frame, 64, (0.5, 0.9))
     pd.testing.assert_frame_equal(got, tabular.predict(frame.to_numpy(), 64, (0.5, 0.9)).to_frame(list("wxyz")))
 
@@ -228,7 +228,7 @@ def test_bad_frames(exported, demo, tabular, dataset) -> None:
     with pytest.raises(murho.InputError, match=r"x must hold numbers that fit float32, not (object|str)"):
         demo.predict(pd.DataFrame({"close": ["a"] * 30}))
     with pytest.raises(murho.InputError, match=r"x must have 3 along its feature axis, but has 2"):
-        tabular.predict(pd.DataFrame({"a": [1.0], "b": [2.0]}))
+        tabular.predict(pd.DataFrame([[1.0, 2.0]]))
     with pytest.raises(murho.InputError, match=r"pass a numpy array instead of a DataFrame"):
         murho.load(exported("gru_linear").onnx).predict(pd.DataFrame({"a": [1.0] * 30, "b": 2.0}))
 

@@ -218,8 +218,8 @@ def _check(
         )
     if scaling.values == "returns" and (near := examples[0][:, -1].abs() < checks.FLOAT32_TINY).any():
         raise InputError(
-            f"Row {int(near.any(dim=1).nonzero()[0])} of example ends in 0, of which there are no returns. Leave such "
-            "rows out."
+            f"Row {int(near.any(dim=1).nonzero()[0])} of example has a last value of 0, of which there are no returns. "
+            "Leave such rows out."
         )
     if (plan.horizon > 1 or plan.noise) and task == "classification":
         raise InputError("Class probabilities have no observation noise and no path. Leave noise and path out.")

@@ -127,8 +127,8 @@ def _check_scaled(card: Card, x: NDArray[Any]) -> None:
                 if near.any():
                     row, _, feature = (int(i) for i in np.argwhere(near)[0])
                     raise InputError(
-                        f"Row {row} of {name} ends in {last[row, 0, feature]:g}, of which there are no returns: this "
-                        f"artifact reads its windows relative to their last row. Fill or drop such rows first."
+                        f"Row {row} of {name} has a last value of {last[row, 0, feature]:g}, of which there are no "
+                        "returns: this artifact reads windows relative to their last row. Fill or drop such rows first."
                     )
             seen = x - last
             if scaling.values == "returns":

@@ -289,7 +289,7 @@ def test_a_path_gives_the_law_of_a_sum(case) -> None:
         (Recurrent(3), {"noise": Noise()}, r"a prediction and a scale for each value.*returns \[batch, 3\]"),
         (Recurrent(2), {"noise": Noise(scale=(1.0, 1.0, 1.0))}, "3 scales, but the network predicts 2 values"),
         (Recurrent(2), {"horizon": 3}, r"predicts the next value alone, \[batch, 1\]; it returns \[batch, 2\]"),
-        (Recurrent(1), {"horizon": 0}, "horizon must be a whole number of steps, at least 1, not 0"),
+        (Recurrent(1), {"horizon": 0}, "horizon must be a whole number of steps of at least 1, not 0"),
         (Recurrent(2), {"horizon": 3, "noise": Noise(scale=(1.0,))}, "predicts the next value alone"),
     ],
 )

@@ -133,13 +133,13 @@ def test_a_window_that_ends_in_0_has_no_returns(model, prices, door: str, last: 
     x = prices.copy()
     x[7, -1] = last
     monkeypatch.setattr(model, "_samples", lambda *_: pytest.fail("work was done"))
-    with pytest.raises(InputError, match=r"Row 7 of x ends in .*, of which there are no returns"):
+    with pytest.raises(InputError, match=r"Row 7 of x has a last value of .*, of which there are no returns"):
         DOORS[door](model, x)
     assert model.card.calibration is None
 
 
 def test_a_frame_whose_window_ends_in_0_has_no_returns(model) -> None:
-    with pytest.raises(InputError, match="Row 3 of x ends in 0"):
+    with pytest.raises(InputError, match="Row 3 of x has a last value of 0"):
         model.predict(pd.DataFrame({"close": [9.0, 8, 7, 6, 5, 4, 0, 3]}))
 
 
@@ -521,7 +521,7 @@ def test_a_network_whose_answer_is_not_finite_is_not_blamed_on_dropout(folder: P
 def test_an_example_that_ends_in_0_has_no_returns(folder: Path, prices) -> None:
     x = prices.copy()
     x[2, -1] = 0
-    with pytest.raises(InputError, match="Row 2 of example ends in 0, of which there are no returns"):
+    with pytest.raises(InputError, match="Row 2 of example has a last value of 0, of which there are no returns"):
         to_onnx(Windows(), folder / "never.onnx", x, scaling=Scaling(values="returns"))
 
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from .. import __version__
 from .entry import extra
 
 
@@ -87,19 +86,9 @@ Data = Annotated[
 ROWS_HELP = "auto: of the file that the network was trained on the {} part, of any other file all rows."
 
 
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"murho {__version__}")
-        raise typer.Exit
-
-
 @app.callback()
-def options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
-    ] = False,
-) -> None:
-    pass
+def options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    """`--version` is here for the help alone: `main` answers it, without typer."""
 
 
 @app.command()

@@ -8,11 +8,15 @@ import sys
 import warnings
 from types import ModuleType
 
+from .. import __version__
 from ..runtime.errors import MissingExtra, MurhoError
 
 
 def main() -> None:
     warnings.showwarning = lambda message, *_, **__: print(f"Warning: {message}", file=sys.stderr)
+    if sys.argv[1:2] == ["--version"]:  # which needs no extra
+        print(f"murho {__version__}")
+        sys.exit()
     try:
         extra(".app", "cli").app()
     except MurhoError as error:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import load
-from ..runtime.artifact import read
+from ..runtime.artifact import Artifact, read
 from ..runtime.contract import Array, Card
+from ..runtime.engines import open_engine
 from ..runtime.errors import InputError
 from ..runtime.files import write_file
 
@@ -43,8 +44,9 @@ def predict(
         console.print(f"{len(answer)} rows written to {out}.")
 
 
-def info(artifact: Path, as_json: bool) -> None:
-    card = read(artifact).card
+def info(path: Path, as_json: bool) -> None:
+    artifact = read(path)
+    card = artifact.card
     if as_json:
         print(card.to_json())
         return
@@ -61,6 +63,7 @@ def info(artifact: Path, as_json: bool) -> None:
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
     table.add_row("versions", ", ".join(f"{name} {version}" for name, version in card.versions.items()))
+    table.add_row("engine here", _engine(artifact))
     table.add_row("noise", _noise(card))
     table.add_row("horizon", f"{card.horizon} steps, each draw fed back" if card.horizon > 1 else "no path")
     table.add_row("stream", f"carries {len(card.states)} states from row to row" if card.states else "no states")
@@ -119,6 +122,11 @@ def _described(array: Array) -> str:
     axes = ", ".join(a if size is None else f"{a} {size}" for a, size in zip(array.axes, array.shape, strict=True))
     names = f": {', '.join(array.names)}" if array.names else ""
     return f"{array.dtype} [{axes}]{names}{f' in {array.unit}' if array.unit else ''}"
+
+
+def _engine(artifact: Artifact) -> str:
+    """What would evaluate it; for a format of torch, that is not opened to find out."""
+    return open_engine(artifact, "cpu").name if artifact.format == "onnx" else artifact.format
 
 
 def _noise(card: Card) -> str:

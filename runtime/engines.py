@@ -69,7 +69,7 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool =
 
 
 class OnnxEngine:
-    name = "onnxruntime"
+    name = "onnxruntime"  # with " + compiled" where compiled code does a part of the work
     joins = True
 
     def __init__(self, artifact: Artifact, device: str, keep: int, compiled: bool) -> None:
@@ -91,10 +91,13 @@ class OnnxEngine:
             compiled = compiled and device == "cpu"  # on a GPU all runs there
             compute = recurrent.compiled(halves.network, opened) if compiled else None
             self._network = compute.run if compute else opened(halves.network).run
+            draw = None
             if halves.drawn:
                 parts, views = (halves.sampler, halves.drawn, opened), compute.views if compute else {}
                 draw = drawing.compiled(*parts, views) if compiled else None
                 self._sampler = draw or drawing.by_nodes(*parts)
+            if compute or draw:
+                self.name = f"{OnnxEngine.name} + compiled"
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"

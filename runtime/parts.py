@@ -3,15 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import native
 from .kept import Arrays
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-try:
-    from . import _compiled as _compiled
-except ImportError:  # it was installed where no C compiler is
-    _compiled = None  # type: ignore[assignment]
+_compiled = native.opened()
 
 Opened = Callable[[bytes], "InferenceSession"]
 """A model -> a session for it."""

@@ -551,6 +551,7 @@ def test_info(demo: Outcome) -> None:
     for text in ("forecast", described, "256 draws, level 0.95, seed 0", "BayesianLSTM", "weight_ih 1×40"):
         assert text in outcome.text
     assert f"│ {4 * 10 * (1 + 10 + 1)} │" in outcome.text  # four gates of 10 units, each with x, h and a bias
+    assert murho.load("demo/model.onnx").engine in outcome.text
     assert "Student-t, 5 degrees of freedom" in outcome.text
     assert "split conformal on 54 rows" in outcome.text
     assert "fingerprint" not in outcome.text
@@ -971,13 +972,29 @@ def test_commands_without_torch_would_be_noticed(demo: Outcome) -> None:
         ("torch", ("bench", "demo/model.onnx", "--against", "demo/checkpoint.pt"), "train"),
         ("torch", ("predict", "demo/model.pt", "--csv", "prices.csv", "--trusted"), "torchscript"),
         ("pandas", ("predict", "demo/model.onnx", "--csv", "prices.csv"), "cli"),
-        ("typer", ("--version",), "cli"),
+        ("typer", ("info", "demo/model.onnx"), "cli"),
+        ("typer", (), "cli"),
     ],
 )
 def test_missing_extra(demo: Outcome, blocked: str, args: tuple[str, ...], extra: str) -> None:
     done = python(RUN, "", blocked, *args)
     fails(Outcome(done.returncode, done.stdout, done.stderr), re.escape(f'pip install "murho[{extra}]"'))
     assert blocked in done.stderr
+
+
+def test_the_version_needs_no_extra() -> None:
+    """The base install has numpy and onnxruntime."""
+    done = python(RUN, "", "typer click rich pandas matplotlib torch", "--version")
+    assert (done.returncode, done.stdout.splitlines()[0], done.stderr) == (0, f"murho {murho.__version__}", "")
+
+
+def test_the_package_is_the_command_too() -> None:
+    for args, code, text in ((["--version"], 0, murho.__version__), (["info", "foreign.onnx"], 1, "not a murho")):
+        command = [sys.executable, "-m", "murho", *args]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert text in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_installed_command() -> None:

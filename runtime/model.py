@@ -94,8 +94,8 @@ class Model:
     card: Card
     """What the artifact says of itself."""
     engine: str
-    """What evaluates it: "onnxruntime" or, where compiled code does a part of it, "onnxruntime + compiled"; "torchscript";
-    "torch.export"."""
+    """What evaluates it: "onnxruntime", "torchscript" or "torch.export"; "onnxruntime + compiled" where compiled code
+    does a part."""
 
     def __init__(self, artifact: Artifact, engine: Engine, threads: int, measure: bool) -> None:
         self.card = artifact.card

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import zlib
 from pathlib import Path
 from types import SimpleNamespace

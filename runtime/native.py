@@ -26,8 +26,8 @@ def opened() -> Any:
         return None
     if fault := found_fault(_compiled):
         warnings.warn(
-            f"The compiled code {_compiled.__file__} is not used, since it {fault}; ONNX Runtime does its work, several "
-            "times slower. Install murho anew, without CFLAGS of your own.",
+            f"The compiled code {_compiled.__file__} is not used, since it {fault}; ONNX Runtime does its work, "
+            "several times slower. Install murho anew, without CFLAGS of your own.",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -85,17 +85,14 @@ def _warn_of_a_shadow() -> None:
 
     here = Path(__file__).resolve().parents[1]
     try:
-        built = [
-            file
-            for file in metadata.files("murho") or ()
-            if file.match("runtime/_compiled.*") and file.suffix != ".pyi"
-        ]
+        files = metadata.files("murho") or ()
     except metadata.PackageNotFoundError:
         return
+    built = [file for file in files if file.match("runtime/_compiled.*") and file.suffix != ".pyi"]
     if built and (installed := Path(str(built[0].locate())).resolve().parents[1]) != here:
         warnings.warn(
             f"murho is imported from the folder {here}, which hides the installed package {installed} and lacks its "
-            "compiled code: answers are the same to rounding, and come several times slower. Start Python elsewhere, or "
+            "compiled code: answers are the same to rounding, and several times slower. Start Python elsewhere, or "
             f"install the folder: pip install -e {here}",
             RuntimeWarning,
             stacklevel=3,

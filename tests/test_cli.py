@@ -973,7 +973,7 @@ def test_commands_without_torch_would_be_noticed(demo: Outcome) -> None:
         ("torch", ("predict", "demo/model.pt", "--csv", "prices.csv", "--trusted"), "torchscript"),
         ("pandas", ("predict", "demo/model.onnx", "--csv", "prices.csv"), "cli"),
         ("typer", ("info", "demo/model.onnx"), "cli"),
-        ("typer", (), "cli"),
+        ("typer", ("--help",), "cli"),
     ],
 )
 def test_missing_extra(demo: Outcome, blocked: str, args: tuple[str, ...], extra: str) -> None:

@@ -1,4 +1,4 @@
-"""The compiled code is used only where it computes what it should: builds with odd flags, foreign builds, a hidden one."""
+"""The compiled code is used only where it computes what it should: builds with odd flags, wrong ones, a hidden one."""
 
 import importlib.util
 import os

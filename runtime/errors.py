@@ -1,5 +1,8 @@
 """Every error that murho raises on purpose. Catch `MurhoError` to catch them all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MurhoError(Exception):
     """Root of murho's errors."""
@@ -19,3 +22,15 @@ class ExportError(MurhoError):
 
 class MissingExtra(MurhoError, ImportError):  # noqa: N818 - the name is the message
     """A package of an optional extra is missing. Names the pip command that installs it."""
+
+
+@contextmanager
+def needs_extra(module: str, extra: str) -> Iterator[None]:
+    """Imports of a module of ours that needs an extra's packages. Raises MissingExtra where one of those is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package == __name__.partition(".")[0]:  # a mistake of ours, that no extra mends
+            raise
+        raise MissingExtra(f'{module} needs the package {package!r}: pip install "murho[{extra}]"') from None

@@ -1,5 +1,6 @@
 """The runtime is light: what it imports, seen in a process of its own."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,38 @@ import murho, numpy as np
 print(float(murho.load(sys.argv[1]).predict(np.ones((1, 21, 1)), 32).mean[0, 0]))
 """
     assert float(run(code, path)) == murho.load(path).predict(np.ones((1, 21, 1)), 32).mean[0, 0]
+
+
+@pytest.mark.parametrize("package", ["torch", "blitz"])
+@pytest.mark.parametrize("module", ["export", "train", "models", "evaluation"])
+def test_what_needs_the_train_extra_names_the_command(exported, module: str, package: str) -> None:
+    code = f"""
+sys.modules["{package}"] = None
+import murho
+try:
+    import murho.{module}
+except murho.MissingExtra as error:
+    print(error)
+"""
+    found = run(code, exported("demo").onnx)
+    assert found.endswith(f"needs the package '{package}': pip install \"murho[train]\"")
+
+
+def test_a_mistake_of_ours_is_no_missing_extra() -> None:
+    from murho.runtime.errors import needs_extra
+
+    with pytest.raises(ModuleNotFoundError, match=r"murho\.nothing") as caught, needs_extra("murho.export", "train"):
+        importlib.import_module("murho.nothing")
+    assert not isinstance(caught.value, murho.MissingExtra)
+
+
+def test_a_table_without_pandas_names_the_command(exported) -> None:
+    code = """
+sys.modules["pandas"] = None
+import murho, numpy as np
+try:
+    murho.load(sys.argv[1]).predict(np.ones((1, 21, 1)), 32).to_frame()
+except murho.MissingExtra as error:
+    print(error)
+"""
+    assert run(code, exported("demo").onnx) == 'to_frame needs pandas: pip install "murho[cli]"'

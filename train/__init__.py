@@ -1,12 +1,15 @@
 """Train a BLiTZ network on a series or a table: read, cut into parts, fit, keep checkpoints."""
 
-from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from .data import Dataset, Part, prepare, standardise
-from .fit import fit
-from .history import History
-from .likelihood import residual_noise
-from .rows import prepare_rows
-from .table import Series, builtin_series, read_series
+from ..runtime.errors import needs_extra
+
+with needs_extra("murho.train", "train"):
+    from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+    from .data import Dataset, Part, prepare, standardise
+    from .fit import fit
+    from .history import History
+    from .likelihood import residual_noise
+    from .rows import prepare_rows
+    from .table import Series, builtin_series, read_series
 
 __all__ = [
     "Checkpoint",

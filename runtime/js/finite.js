@@ -22,8 +22,8 @@ export function checkScaled({ scaling, inputs: [{ name, dtype }] }, { data, dims
       for (let k = b * row - width; k < b * row; k++) {
         if (Math.abs(data[k]) >= TINY) continue;
         throw new InputError(
-          `Row ${b - 1} of ${name} ends in ${general(data[k])}, of which there are no returns: this artifact reads its ` +
-            "windows relative to their last row. Fill or drop such rows first.",
+          `Row ${b - 1} of ${name} has a last value of ${general(data[k])}, of which there are no returns: this ` +
+            "artifact reads windows relative to their last row. Fill or drop such rows first.",
         );
       }
     }

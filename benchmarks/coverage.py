@@ -22,12 +22,12 @@ import torch
 from rich.console import Console
 
 import murho
-from murho.cli.calibration import scores_table
+from murho.cli.evaluation import scores_table
+from murho.data import with_validation
 from murho.evaluation import Scores, compare, followed, of_model, score, split_conformal
 from murho.export import to_onnx
 from murho.models import Autoregressor, Forecaster
 from murho.train import Dataset, Series, fit, prepare, read_series
-from murho.train.data import with_validation
 
 DRAWS = 256
 NETWORKS = ("lstm", "autoregression")

@@ -18,12 +18,12 @@ from studies import MOST_ERRORS, apart, write_section
 
 import murho
 from murho.cli.tables import write_json
+from murho.data import with_validation
 from murho.export import to_onnx
 from murho.export.montecarlo import Plan
 from murho.export.subject import examine
 from murho.models import Classifier
 from murho.train import Dataset, fit, prepare_rows
-from murho.train.data import with_validation
 
 DRAWS, BINS = 1000, 15
 RESAMPLES = 500

@@ -20,12 +20,12 @@ from studies import MOST_ERRORS, apart, jackknife, write_section
 
 import murho
 from murho.cli.tables import write_json
+from murho.data import with_validation
 from murho.export import to_onnx
 from murho.export.montecarlo import Plan
 from murho.export.subject import examine
 from murho.models import Regressor
 from murho.train import Dataset, fit, prepare_rows
-from murho.train.data import with_validation
 
 COMPLEXITY_WEIGHTS = (0.1, 0.01)  # times 1/N; each split takes the one with the lower validation loss
 # MC dropout: mean over 20 splits of RMSE and test log likelihood (yaringal/DropoutUncertaintyExps).

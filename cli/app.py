@@ -83,7 +83,22 @@ Date = Annotated[str | None, typer.Option(help="The date column, if murho should
 Data = Annotated[
     Path, typer.Argument(help="A CSV file with the columns that the network was trained on.", show_default=False)
 ]
+Column = Annotated[
+    list[str],
+    typer.Option("--column", help="A column that the network reads, in its order; may be repeated. Else the card's."),
+]
+Target = Annotated[
+    list[str],
+    typer.Option("--target", help="The column that it predicts; of a table may be repeated. Else the card's."),
+]
+Window = Annotated[
+    int | None, typer.Option("--window", min=1, help="Rows of a window.", show_default="as the artifact's card says")
+]
 ROWS_HELP = "auto: of the file that the network was trained on the {} part, of any other file all rows."
+
+
+def _asked(date: str | None, columns: list[str], targets: list[str], window: int | None) -> Any:
+    return extra(".examples", "cli").Asked(date, tuple(columns), tuple(targets), window)
 
 
 @app.callback()
@@ -244,6 +259,9 @@ def minimal(
 def calibrate(
     artifact: Artifact,
     data: Data,
+    target: Target = [],  # noqa: B006 - typer copies it
+    column: Column = [],  # noqa: B006
+    window: Window = None,
     date: Date = None,
     out: Annotated[
         Path | None, typer.Option(help="The calibrated artifact to write.", show_default="in place of the old one")
@@ -258,8 +276,9 @@ def calibrate(
     trusted: Trusted = False,
 ) -> None:
     """Stretch an artifact's intervals so that they cover what they say, on rows that training did not see."""
-    extra(".calibration", "train").calibrate(
-        artifact, data, date=date, out=out, levels=level, half_life=half_life, rows=rows, trusted=trusted
+    asked = _asked(date, column, target, window)
+    extra(".calibration", "cli").calibrate(
+        artifact, data, asked=asked, out=out, levels=level, half_life=half_life, rows=rows, trusted=trusted
     )
 
 
@@ -267,6 +286,9 @@ def calibrate(
 def evaluate(
     artifact: Artifact,
     data: Data,
+    target: Target = [],  # noqa: B006 - typer copies it
+    column: Column = [],  # noqa: B006
+    window: Window = None,
     date: Date = None,
     rows: Annotated[Rows, typer.Option(help=ROWS_HELP.format("test"))] = Rows.AUTO,
     baselines: Annotated[
@@ -278,8 +300,9 @@ def evaluate(
     trusted: Trusted = False,
 ) -> None:
     """Score an artifact's intervals on data, beside other methods: coverage, width, interval score, CRPS, pictures."""
-    extra(".calibration", "train").evaluate(
-        artifact, data, date=date, rows=rows, baselines=baselines, out=out, draws=draws, seed=seed, trusted=trusted
+    asked = _asked(date, column, target, window)
+    extra(".evaluation", "train").evaluate(
+        artifact, data, asked=asked, rows=rows, baselines=baselines, out=out, draws=draws, seed=seed, trusted=trusted
     )
 
 
@@ -287,7 +310,10 @@ def evaluate(
 def predict(
     artifact: Artifact,
     csv: Csv,
-    date: Annotated[str | None, typer.Option(help="Sort by this column and keep it as the index.")] = None,
+    column: Column = [],  # noqa: B006 - typer copies it
+    window: Window = None,
+    date: Date = None,
+    latest: Annotated[bool, typer.Option("--latest", help="Of the latest window, or row, alone.")] = False,
     out: Annotated[Path | None, typer.Option(help="CSV to write; without it the rows are printed.")] = None,
     draws: Annotated[
         int | None, typer.Option(min=2, help="Weight draws; the artifact's own default if not given.")
@@ -301,11 +327,12 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     trusted: Trusted = False,
 ) -> None:
-    """Prediction intervals for every window of a CSV file, without torch."""
+    """Prediction intervals for every window of a CSV file, or its latest one, without torch."""
     extra(".tables", "cli").predict(
         artifact,
         csv,
-        date=date,
+        asked=_asked(date, column, [], window),
+        latest=latest,
         out=out,
         draws=draws,
         tolerance=tolerance,
@@ -320,7 +347,9 @@ def predict(
 def page(
     artifact: Annotated[Path, typer.Argument(help="An ONNX artifact that forecasts a series.", show_default=False)],
     data: Annotated[Path, typer.Argument(help="A CSV file with the series.", show_default=False)],
-    target: Annotated[str, typer.Option(help="The column to forecast.")],
+    target: Target = [],  # noqa: B006 - typer copies it
+    column: Column = [],  # noqa: B006
+    window: Window = None,
     date: Date = None,
     out: Annotated[Path, typer.Option(help="The folder to write; an earlier page in it is replaced.")] = Path("page"),
     packages: Annotated[
@@ -332,7 +361,7 @@ def page(
     ] = None,
 ) -> None:
     """Write a page that forecasts the series in any browser: one folder, to open, to send, or to put on a server."""
-    extra(".page", "train").page(artifact, data, target, date, out, packages)
+    extra(".page", "cli").page(artifact, data, _asked(date, column, target, window), out, packages)
 
 
 @app.command()

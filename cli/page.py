@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ..data import Table
 from ..runtime.artifact import Artifact, read
 from ..runtime.errors import InputError
 from ..runtime.files import replacing, write_file
 from ..runtime.inputs import described
-from ..train import Series, read_series
+from .examples import Asked, Read, read_for, say, target_of
 from .page_packages import Packages, packages
 from .tables import console
 
@@ -31,28 +32,32 @@ _NAMED = re.compile(rb'((?:src|href)=")([^"]+)')
 _IMPORTS = re.compile(r'^(?:import|export|\}).* from "\./([\w.]+)";', re.MULTILINE)
 
 
-def page(artifact: Path, data: Path, target: str, date: str | None, out: Path, folder: Path | None) -> None:
+def page(artifact: Path, data: Path, asked: Asked, out: Path, folder: Path | None) -> None:
     opened = read(artifact)
-    features = _features(opened, target)
-    series = read_series(data, target, features, date)
-    window = _window(opened)
-    if len(series.values) < window:
-        raise InputError(f"The network reads windows of {window} rows, but {data} has {len(series.values)}.")
+    _check_shown(opened)
+    target = target_of(opened.card, asked)
+    found = read_for(opened.card, data, Asked(asked.date, asked.columns, (target,), asked.window), [target])
+    found.inputs(latest=True)  # checks that there is a window
+    values = opened.card.scaling.values
+    if values != "levels" and found.columns[0] != target:
+        raise InputError(
+            f"{artifact} adds {values} to the first column that it reads, {found.columns[0]!r}, so that is its target; "
+            f"--target is {target!r}."
+        )
     _check_free(out)
     with console.status("Asking for the page's packages …"):
-        found = packages(folder)
-    files = _files(opened, series, data.name, found)
+        fetched = packages(folder)
+    files = _files(opened, found, target, data.name, fetched)
     _write(out, files)
-    for repair in series.repairs:
-        console.print(f"Repaired: {repair}")
+    say(found.table.repairs)
     size = sum(len(content) for content in files.values()) / 1e6
     console.print(
         f"{out}: {size:.1f} MB in {len(files)} files. Open {out / 'index.html'}, or put the folder on a server."
     )
 
 
-def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
-    """The columns that the network reads beside the target. Raises InputError for what a page cannot show."""
+def _check_shown(artifact: Artifact) -> None:
+    """Raises InputError for what a page cannot show."""
     card = artifact.card
     if artifact.format != "onnx":
         raise InputError(f"A page runs ONNX artifacts; {artifact.path} is {artifact.format}. Export it as .onnx too.")
@@ -63,26 +68,9 @@ def _features(artifact: Artifact, target: str) -> tuple[str, ...]:
             f"[batch, step]. {artifact.path} reads [{described(card.input)}], answers [{described(card.output)}], its "
             f"task is {card.task}."
         )
-    if shape[2] == 1:
-        return ()
-    names = card.input.names
-    if len(names) != shape[2] or names[0] != target:
-        known = f"{names[0]!r}, with {', '.join(names[1:])}" if names else "without names: export it with input_names"
-        raise InputError(f"{artifact.path} reads {shape[2]} columns, the target {known}; --target is {target!r}.")
-    return names[1:]
 
 
-def _window(artifact: Artifact) -> int:
-    """Rows that the network reads."""
-    window: int | None = artifact.card.training.get("window") or artifact.card.input.shape[1]
-    if window is None:
-        raise InputError(
-            f'{artifact.path} does not say how many rows it reads. Export it with training={{"window": n}}.'
-        )
-    return window
-
-
-def _files(artifact: Artifact, series: Series, name: str, found: Packages) -> dict[str, bytes]:
+def _files(artifact: Artifact, read: Read, target: str, name: str, found: Packages) -> dict[str, bytes]:
     """Every file of the page by its name."""
     ours = resources.files(__package__) / "page_files"
     files = {file.name: file.read_bytes() for file in ours.iterdir() if file.name != "worker.js"}
@@ -96,10 +84,12 @@ def _files(artifact: Artifact, series: Series, name: str, found: Packages) -> di
         "artifact": {"name": artifact.path.name, "packed": _packed(artifact.content)},
         "series": {
             "name": name,
-            "target": series.target,
-            "columns": series.columns,
-            "rows": [[float(str(value)) for value in row] for row in series.values],
-            "dates": _dates(series),
+            "target": target,
+            "reads": read.columns,
+            "window": read.window,
+            "columns": read.table.columns,
+            "rows": [[float(str(value)) for value in row] for row in read.table.values],
+            "dates": _dates(read.table),
         },
     }
     return files | {
@@ -136,10 +126,10 @@ def _modules(entry: str) -> list[tuple[str, str]]:
     return list(found.items())
 
 
-def _dates(series: Series) -> list[str] | None:
-    if series.dates.dtype.kind != "M":
+def _dates(table: Table) -> list[str] | None:
+    if table.dates.dtype.kind != "M":
         return None
-    return [f"{text}Z" for text in np.datetime_as_string(series.dates, unit="ms")]
+    return [f"{text}Z" for text in np.datetime_as_string(table.dates, unit="ms")]
 
 
 def _check_free(out: Path) -> None:

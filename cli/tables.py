@@ -1,11 +1,9 @@
 """What the commands without torch print and write: predictions of a CSV file, and an artifact's card."""
 
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
@@ -13,8 +11,8 @@ from .. import load
 from ..runtime.artifact import Artifact, read
 from ..runtime.contract import Array, Card
 from ..runtime.engines import open_engine
-from ..runtime.errors import InputError
 from ..runtime.files import write_file
+from .examples import Asked, read_for, say
 
 console = Console(markup=False)  # paths and names of columns may hold brackets
 
@@ -23,7 +21,8 @@ def predict(
     artifact: Path,
     csv: Path,
     *,
-    date: str | None,
+    asked: Asked,
+    latest: bool,
     out: Path | None,
     draws: int | None,
     tolerance: float | None,
@@ -33,10 +32,11 @@ def predict(
     trusted: bool,
 ) -> None:
     model = load(artifact, device, trusted=trusted)
-    frame = read_table(csv, date)
+    read = read_for(model.card, csv, asked)
+    say(read.table.repairs)
+    x, rows = read.inputs(latest)
     level = (levels[0] if len(levels) == 1 else levels) if levels else None
-    answer = model.predict(frame, draws, level, seed, tolerance=tolerance)
-    assert isinstance(answer, pd.DataFrame)
+    answer = model.predict(x, draws, level, seed, tolerance=tolerance).to_frame(rows)
     if out is None:
         print(answer.to_string())
     else:
@@ -100,22 +100,6 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_table(csv: Path, date: str | None = None) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(csv)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(f"Cannot read {csv} as a CSV file: {str(error).strip()}.") from None
-    if date is None:
-        return frame
-    if date not in frame.columns:
-        raise InputError(f"{csv} has no column {date!r}; it has {', '.join(map(str, frame.columns))}.")
-    try:
-        frame[date] = pd.to_datetime(frame[date])
-    except (ValueError, TypeError) as error:
-        raise InputError(f"Column {date!r} of {csv} does not hold dates: {error}.") from None
-    return frame.set_index(date).sort_index()
 
 
 def _described(array: Array) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from torch import nn
 
 from .. import Card, Noise
+from ..data import forecast_names
 from ..export import required_operators, to_onnx, to_ort, to_pt2, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
@@ -28,7 +29,7 @@ from ..train import (
     residual_noise,
     save_checkpoint,
 )
-from ..train.data import forecast_names
+from .examples import say
 from .tables import changes, console, write_json
 
 WRITERS = {".onnx": to_onnx, ".pt": to_torchscript, ".pt2": to_pt2}
@@ -51,8 +52,7 @@ def train(
     distribution = "student-t" if degrees else "gaussian"
     learned = Noise(distribution, degrees) if noise == "learned" else None
     data = prepare(read_series(csv, target, features, date), window, horizon, values=values)
-    for repair in data.repairs:
-        console.print(f"Repaired: {repair}")
+    say(data.repairs)
     network |= {"features": len(data.columns), "horizon": data.horizon, "learned_noise": learned is not None}
     checkpoint = fit_checkpoint(data, lambda: Forecaster(**network), out, {**settings, "noise": learned})
     if noise == "constant":

@@ -5,6 +5,7 @@ from ..runtime.errors import needs_extra
 with needs_extra("murho.evaluation", "train"):
     from .baselines import quantile_regression, random_walk, seasonal_naive, tutorial
     from .compare import TUTORIAL, compare
+    from .evaluate import evaluate
     from .forecasts import LEVELS, Forecasts, followed, of_model, split_conformal
     from .scores import Scores, score
 
@@ -14,6 +15,7 @@ __all__ = [
     "Forecasts",
     "Scores",
     "compare",
+    "evaluate",
     "followed",
     "of_model",
     "quantile_regression",

@@ -13,6 +13,7 @@ from .contract import CALIBRATION_SLOTS, MAX_DRAWS, Array, Card
 from .enough import Goal
 from .errors import InputError
 from .fingerprint import fingerprint
+from .frames import check_rising
 
 Arrays = tuple[NDArray[Any], ...]
 Input = ArrayLike | Mapping[str, ArrayLike] | tuple[ArrayLike, ...]
@@ -69,6 +70,7 @@ def from_frame(card: Card, frame: Any) -> tuple[Arrays, Any]:
         raise InputError(f"The network reads windows of {window} rows, but the DataFrame has {len(values)}.")
     if values.dtype.kind in "fiu" and values.shape[1] != shape[2]:
         raise InputError(f"{card.input.name} must have {shape[2]} columns, but the DataFrame has {values.shape[1]}.")
+    check_rising(frame if frame.ndim == 2 else frame.to_frame(), card.input.names)
     windows = np.lib.stride_tricks.sliding_window_view(values, window, axis=0)  # (N, F, T)
     return as_inputs(card, np.moveaxis(windows, 2, 1)), frame.index[window - 1 :]
 

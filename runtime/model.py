@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, replace
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, overload
 
@@ -14,11 +15,11 @@ from . import checks, conformal, online, planner
 from .artifact import Artifact, check_trust, read, write
 from .calibrated import with_calibration
 from .contract import Calibration, Card
-from .engines import Engine, Helpers, open_engine
+from .engines import Engine, open_engine
 from .enough import Goal, Pace
 from .errors import ArtifactError, InputError
+from .examples import Truth, as_examples
 from .files import write_file
-from .forking import renewed_in_a_child, working
 from .inputs import (
     Arrays,
     Draws,
@@ -45,6 +46,8 @@ from .online import Forecast, OnlineState
 from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     import pandas as pd
 
 KEEP_MB = 128
@@ -83,9 +86,7 @@ def load(
     measure = checks.switch("measure", measure)
     artifact = read(path)
     check_trust(artifact, trusted)
-    with working:
-        engine = open_engine(artifact, device, keep_mb * 2**20)
-    return Model(artifact, engine, threads or planner.cores(), measure)
+    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
 
 
 class Model:
@@ -106,17 +107,11 @@ class Model:
         self._engine = engine
         self._threads = threads
         self._helpers = threads - engine.joins  # beside the caller's thread, where it takes chunks
-        self._pool = Helpers()
         self._called = False
         self._pace = Pace()
         self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
-        self.renew()
-        renewed_in_a_child(self)
-
-    def renew(self) -> None:
-        """Called in the child of a fork: a lock that another thread held would never be released there."""
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -288,8 +283,8 @@ class Model:
 
     def calibrate(
         self,
-        x: Input,
-        y: ArrayLike,
+        x: "Input | pd.DataFrame",
+        y: Truth,
         levels: Level | None = None,
         half_life: float | None = None,
         draws: Draws | None = None,
@@ -300,15 +295,18 @@ class Model:
         `x` [n, …] as for `predict`, and the truth `y` [n, O] that came of it, oldest first, neither seen in training:
         split conformal calibration, see `murho.runtime.conformal`. `levels` are up to 16, by default
         50 … 99 % as far as the rows suffice, and those of the card. With `half_life`, in rows, recent rows count more,
-        for a world that drifts. From then on `predict` gives calibrated intervals; `save` writes them into the
+        for a world that drifts. Of a DataFrame `x`, `y` may name the column(s) of the truth, see
+        `murho.runtime.examples`. From then on `predict` gives calibrated intervals; `save` writes them into the
         artifact, for every host. What `observe` has learnt starts anew.
 
         Raises InputError for data of the wrong shape, with NaN, too short for a level, or seen in training. The last
         is known only of an artifact whose card holds a fingerprint of its training rows: `murho export` writes it,
         `to_onnx` where it is given `training_rows`. Of any other nobody but you can see to it.
         """
-        inputs, names, key = as_inputs(self.card, x), as_draws(self.card, draws), as_seed(self.card, seed)
-        truth = as_truth(self.card, y, len(inputs[0]))
+        check_can_be_calibrated(self.card)
+        inputs, values = as_examples(self.card, x, y)
+        names, key = as_draws(self.card, draws), as_seed(self.card, seed)
+        truth = as_truth(self.card, values, len(inputs[0]))
         check_unseen(self.card, inputs[0])
         half_life = as_half_life(half_life)
         nominal = as_levels(self.card, levels, len(truth), half_life)
@@ -496,7 +494,7 @@ class Model:
         # A first call of a chunk for each thread is over before a pool has started.
         alone = not self._called and len(draws) <= chunk * self._threads
         self._called = True
-        pool = None if alone or self._threads == 1 else self._pool.of(self._engine, self._helpers)
+        pool = None if alone else self._pool
         samples = planner.run(
             lambda part: self._engine.samples(inputs, part, seed, noise),
             draws,
@@ -507,6 +505,10 @@ class Model:
         )
         check_answer(self.card, samples)
         return samples
+
+    @cached_property
+    def _pool(self) -> "Executor | None":
+        return self._engine.pool(self._helpers) if self._threads > 1 else None
 
 
 def _as_chunk(chunk: object) -> int:

@@ -188,7 +188,6 @@ def test_unreadable_files(tmp_path: Path) -> None:
         "empty.csv": b"",
         "binary.csv": b"\x80\x00\xff" * 10,
         "ragged.csv": b"a,b\n1,2\n1,2,3,4\n",
-        "plain.csv.gz": b"Date,Close\n",
         "short.csv.gz": packed[:-10],
         "flipped.csv.gz": packed[:12] + bytes([packed[12] ^ 255]) + packed[13:],
     }

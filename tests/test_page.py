@@ -22,6 +22,7 @@ import pytest
 import torch
 
 import murho
+from murho.cli.examples import Asked
 from murho.cli.page import _write, page
 from murho.cli.page_packages import INSTALL, VERSIONS
 from murho.export import to_onnx
@@ -34,6 +35,7 @@ CONFORMANCE = ROOT / "tests" / "conformance"
 JS = ROOT / "runtime" / "js"
 OURS = ROOT / "cli" / "page_files"
 WINDOW, ROWS = 9, 300
+CLOSE = Asked(targets=("close",))
 FILES = {path.name for path in OURS.iterdir()} - {"worker.js"} | {
     "engine.js",
     "data.js",
@@ -106,7 +108,7 @@ def unpacked(text: str) -> bytes:
 
 def test_the_folder_holds_all_that_the_page_loads(artifacts, prices, stand_ins, tmp_path, capsys) -> None:
     out = tmp_path / "deep" / "page"
-    page(artifacts["paths"], prices, "close", None, out, stand_ins)
+    page(artifacts["paths"], prices, CLOSE, out, stand_ins)
     assert {path.name for path in assets(out).iterdir()} == FILES - {"index.html"}
     assert list(out.parent.iterdir()) == [out]
 
@@ -126,12 +128,12 @@ def test_the_folder_holds_all_that_the_page_loads(artifacts, prices, stand_ins, 
         assert needed <= known
         known.add(file)
     assert engine["modules"][-1][0] == "murho.js"
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(capsys.readouterr().err.split())
     assert "Repaired: close: 1 missing value(s) filled with the last value before" in said
 
 
 def test_the_page_names_only_files_beside_it(artifacts, prices, stand_ins, tmp_path) -> None:
-    page(artifacts["paths"], prices, "close", None, tmp_path / "page", stand_ins)
+    page(artifacts["paths"], prices, CLOSE, tmp_path / "page", stand_ins)
     html = (tmp_path / "page" / "index.html").read_text(encoding="utf-8")
     folder = assets(tmp_path / "page")
     named = {name for name in re.findall(r'(?:src|href)="([^"#]+)"', html) if not name.startswith("data:")}
@@ -145,14 +147,14 @@ def test_the_page_names_only_files_beside_it(artifacts, prices, stand_ins, tmp_p
 def test_an_earlier_page_is_replaced_and_a_folder_of_others_is_not(artifacts, prices, stand_ins, tmp_path) -> None:
     out = tmp_path / "page"
     out.mkdir()
-    page(artifacts["paths"], prices, "close", None, out, stand_ins)  # an empty folder is free
-    page(artifacts["one"], prices, "close", None, out, stand_ins)
+    page(artifacts["paths"], prices, CLOSE, out, stand_ins)  # an empty folder is free
+    page(artifacts["one"], prices, CLOSE, out, stand_ins)
     assert assigned(assets(out) / "data.js", "murhoData")["artifact"]["name"] == "one.onnx"
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "index.html").write_text("<h1>mine</h1>")
     with pytest.raises(murho.InputError, match="exists and is no page of murho's"):
-        page(artifacts["one"], prices, "close", None, theirs, stand_ins)
+        page(artifacts["one"], prices, CLOSE, theirs, stand_ins)
     assert [path.name for path in theirs.iterdir()] == ["index.html"]
 
 
@@ -228,7 +230,7 @@ def test_a_page_that_was_killed_is_written_again(artifacts, prices, stand_ins, t
         os._exit(1)
     assert os.waitpid(child, 0)[1] == 9
     assert len(list(tmp_path.iterdir())) == 2  # an index that nobody put in place, and its files
-    page(artifacts["paths"], prices, "close", None, tmp_path, stand_ins)
+    page(artifacts["paths"], prices, CLOSE, tmp_path, stand_ins)
     assert assigned(assets(tmp_path) / "data.js", "murhoData")["artifact"]["name"] == "paths.onnx"
 
 
@@ -271,11 +273,11 @@ def test_what_cannot_be_shown_says_why_and_writes_nothing(artifacts, prices, sta
         (artifacts["one"], prices, "open", stand_ins, "There is no column 'open'. The columns are: date, close"),
         (artifacts["one"], tmp_path / "none.csv", "close", stand_ins, "There is no file"),
         (artifacts["one"], short, "close", stand_ins, "windows of 9 rows, but .* has 5"),
-        (columns, prices, "volume", stand_ins, "reads 2 columns, the target 'close', with volume"),
+        (columns, prices, "open", stand_ins, "There is no column 'open'"),
         (artifacts["one"], prices, "close", nowhere, re.escape(f"no package onnxruntime-web in {nowhere}. ")),
     ):
         with pytest.raises(murho.MurhoError, match=text):
-            page(source, csv, target, None, tmp_path / "page", packages)
+            page(source, csv, Asked(targets=(target,)), tmp_path / "page", packages)
     assert [path.name for path in tmp_path.iterdir()] == ["short.csv"]
 
 
@@ -285,7 +287,7 @@ def test_another_version_of_a_package_is_refused(artifacts, prices, stand_ins, t
     with pytest.raises(
         murho.InputError, match=re.escape(f"uplot 1.0.0; the page is made for 1.6.32. Install it with: {INSTALL}")
     ):
-        page(artifacts["one"], prices, "close", None, tmp_path / "page", other)
+        page(artifacts["one"], prices, CLOSE, tmp_path / "page", other)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +311,7 @@ def test_without_npm_s_packages_the_error_names_the_command(
     monkeypatch.setenv("PATH", f"{programs}:/bin" if script else str(programs))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(murho.InputError, match=text) as error:
-        page(artifacts["one"], prices, "close", None, tmp_path / "page", None)
+        page(artifacts["one"], prices, CLOSE, tmp_path / "page", None)
     assert INSTALL in str(error.value)
     assert not (tmp_path / "page").exists()
     assert not list((tmp_path / "cache").rglob("*-*"))
@@ -363,7 +365,7 @@ def seen(folder: Path, artifacts: dict[str, Path], files: dict[str, Path], price
     out = folder / "page"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        page(artifacts["paths"], prices, "close", None, out, None)
+        page(artifacts["paths"], prices, CLOSE, out, None)
     screenshots = Path(os.environ.get("SCREENSHOTS", folder))
     with served(out) as url:
         plan = {
@@ -513,7 +515,7 @@ def test_what_cannot_be_used_is_explained_and_changes_nothing(seen, artifacts, c
 @pytest.mark.hosts
 def test_a_window_without_an_answer_shows_why_and_no_number(seen, artifacts, close) -> None:
     """The network reads returns, and the series' last value is 0."""
-    assert "has a last value of 0, of which there are no returns" in seen["zero"]["alert"]
+    assert "ends in 0, of which there are no returns" in seen["zero"]["alert"]
     assert seen["hidden"] == ["hidden"] * 3
     assert seen["quiet"]
     agrees(seen["before"], artifacts["paths"], close)

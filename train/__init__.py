@@ -3,13 +3,12 @@
 from ..runtime.errors import needs_extra
 
 with needs_extra("murho.train", "train"):
+    from ..data import Dataset, Part, Series, prepare, prepare_rows, read_series, standardise
+    from .builtin import builtin_series
     from .checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-    from .data import Dataset, Part, prepare, standardise
     from .fit import fit
     from .history import History
     from .likelihood import residual_noise
-    from .rows import prepare_rows
-    from .table import Series, builtin_series, read_series
 
 __all__ = [
     "Checkpoint",

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..data.dataset import Dataset, Part, digest, standardise, with_validation
 from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import InputError, MurhoError
 from ..runtime.fingerprint import fingerprint
 from .checkpoint import Checkpoint, State, copy_weights, describe, load_checkpoint, load_weights, save_checkpoint
-from .data import Dataset, Part, digest, standardise, with_validation
 from .elbo import Criterion, elbo_backward, predict, sampled_layers, sampled_loss
 from .history import History
 from .likelihood import negative_log_likelihood

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 from torch import Tensor, nn
 
+from ..data.dataset import Dataset, standardise, with_validation
 from ..runtime.contract import SMALLEST_SCALE, Noise
 from ..runtime.errors import InputError
-from .data import Dataset, standardise, with_validation
 from .elbo import predict
 
 SAMPLES = 64  # weight samples for the residuals

@@ -12,6 +12,7 @@ const state = {
   card: null,
   table: null, // {name, columns, dates}, see csv.js
   rows: [], // [row][column] of what the network reads
+  values: [], // [row] of what it forecasts
   dates: null,
   target: null,
   seed: 0n,
@@ -32,10 +33,10 @@ async function start() {
     return stop(`The forecast cannot be computed here: ${error.message}.${served}`);
   }
   const { artifact, series } = murhoData;
-  const { columns, dates, rows, ...rest } = series;
+  const { columns, dates, rows, reads, window, ...rest } = series;
   const values = columns.map((name, k) => [name, rows.map((row) => row[k])]);
   try {
-    const card = await state.forecaster.load(artifact);
+    const card = Object.assign(await state.forecaster.load(artifact), { reads, window, target: rest.target });
     await use(fitting(card, { ...rest, columns: new Map(values), dates: dates?.map(Date.parse) ?? null }));
   } catch (error) {
     return stop(error.message);
@@ -50,21 +51,34 @@ function fitting(card, table, target = table.target) {
   if (!series || task === "classification") {
     throw new Error(`${card.name} does not forecast a series: the page needs one input [batch, time, feature].`);
   }
-  const window = card.training.window ?? inputs[0].shape[1];
+  const window = card.window ?? card.training.window ?? inputs[0].shape[1];
   if (!window) throw new Error(`${card.name} does not say how many rows it reads. Export it with its training.`);
   const columns = columnsOf(card, table, target);
-  const { rows, dates } = rowsOf(table, columns);
-  if (rows.length < window) {
-    throw new Error(`The network reads windows of ${window} rows, but ${table.name} has ${count(rows.length)}.`);
+  const shown = targetOf(card, table, target, columns);
+  const { rows: all, dates, repairs } = rowsOf(table, [...new Set([...columns, shown])]);
+  if (all.length < window) {
+    throw new Error(`The network reads windows of ${window} rows, but ${table.name} has ${count(all.length)}.`);
   }
-  return { card, table, window, rows, dates, target: columns[0] };
+  const place = columns.includes(shown) ? columns.indexOf(shown) : columns.length;
+  const [rows, values] = [all.map((row) => row.slice(0, columns.length)), all.map((row) => row[place])];
+  return { card, table, window, rows, values, dates, columns, target: shown, repairs: [...(table.repairs ?? []), ...repairs] };
 }
 
-/** The columns that a network reads, the target first. One that reads a single column may read any. */
+/** Whether a network may be shown any column: it reads one, and that is what it forecasts. */
+const readsAny = ({ inputs: [{ shape }], reads, target }) => shape[2] === 1 && (!reads || reads[0] === target);
+
+/** What is forecast: the target, where the table has it, else the first column that is read. */
+function targetOf(card, table, target, columns) {
+  if (readsAny(card) || card.scaling.values !== "levels") return columns[0];
+  const own = card.target ?? card.training.target;
+  return [target, own].find((name) => name !== undefined && table.columns.has(name)) ?? columns[0];
+}
+
+/** The columns that a network reads. One that reads and forecasts a single column may read any. */
 function columnsOf(card, table, target) {
   const [{ shape, names }] = card.inputs;
-  if (shape[2] === 1) return [firstOf(table, [target, names[0]])];
-  const columns = names.length ? [...names] : [...table.columns.keys()];
+  if (readsAny(card)) return [firstOf(table, [target, names[0], card.reads?.[0]])];
+  const columns = card.reads ?? (names.length ? [...names] : [...table.columns.keys()]);
   if (columns.length !== shape[2]) {
     throw new Error(`The network reads ${shape[2]} columns, but ${table.name} has ${columns.length}.`);
   }
@@ -123,11 +137,11 @@ async function refresh() {
 }
 
 function show() {
-  const { answer, target, rows } = state;
+  const { answer, target, values } = state;
   const { end, mean, lower, upper, levels, chosen, draws, milliseconds } = answer;
   const k = levels.indexOf(chosen);
   const number = numbers(upper[k].at(-1) - lower[k].at(-1));
-  const future = rows.slice(end, end + mean.length).map((row) => row[0]);
+  const future = values.slice(end, end + mean.length);
   sentence(at("summary"), answer, k, number);
   const inside = future.filter((value, step) => lower[k][step] <= value && value <= upper[k][step]).length;
   at("truth").textContent = !future.length
@@ -169,10 +183,10 @@ function placeOf(row) {
 }
 
 function draw(number, future) {
-  const { answer, rows } = state;
+  const { answer, rows, values } = state;
   const { end, levels, chosen, mean, lower, upper } = answer;
   const shown = at("history").value === "all" ? end : Math.min(Number(at("history").value), end);
-  const past = rows.slice(end - shown, end).map((row) => row[0]);
+  const past = values.slice(end - shown, end);
   const paths = at("paths").checked ? answer.paths : [];
   const tick = (offset) => (end - 1 + offset < rows.length ? placeOf(end - 1 + offset) : `+${offset}`);
   const seen = (offset) => (at("readout").textContent = offset === null ? "" : readout(offset, past, number));
@@ -181,12 +195,12 @@ function draw(number, future) {
 }
 
 function readout(offset, past, number) {
-  const { answer, rows } = state;
+  const { answer, values } = state;
   const { levels, chosen, mean, lower, upper, end } = answer;
   if (offset <= 0) return `${place(offset)}: ${number(past[past.length - 1 + offset])}`;
   const k = levels.indexOf(chosen);
-  const truth = rows[end - 1 + offset];
-  const came = truth ? `, came to ${number(truth[0])}` : "";
+  const truth = values[end - 1 + offset];
+  const came = truth === undefined ? "" : `, came to ${number(truth)}`;
   return `${place(offset)}: ${number(lower[k][offset - 1])} to ${number(upper[k][offset - 1])}, mean ${number(mean[offset - 1])}${came}`;
 }
 
@@ -232,20 +246,21 @@ function fillTable(number, future) {
 
 /** What does not depend on a forecast: titles, the columns to choose from, and the model's card. */
 function describe() {
-  const { card, table, rows, dates, window } = state;
+  const { card, table, rows, dates, window, columns, repairs } = state;
   state.named = dates ? moments(dates) : null;
   document.title = `${card.name}: forecast`;
   at("title").textContent = card.name;
   at("subtitle").textContent = `${table.name}, ${count(rows.length)} rows, ${placeOf(0)} to ${placeOf(rows.length - 1)}`;
   const names = [...table.columns.keys()];
-  at("column-field").hidden = card.inputs[0].shape[2] !== 1 || names.length < 2;
+  at("column-field").hidden = !readsAny(card) || names.length < 2;
   options("column", names.map((name) => [name, name]), state.target);
   const lengths = HISTORY.filter((length) => length < rows.length).map((length) => [String(length), `the last ${count(length)} rows`]);
   options("history", [...lengths, ["all", "all rows"]], at("history").value || (card.outputs[0].shape[1] === 1 ? "30" : "60"));
   const { calibration, noise, verification } = card;
   const law = noise?.degrees ? `Student-t noise, ${noise.degrees} degrees of freedom` : "Gaussian noise";
   const facts = [
-    ["Reads", `${window} rows of ${card.inputs[0].names.join(", ") || state.target}`],
+    ["Reads", `${window} rows of ${columns.join(", ")}`],
+    ...(repairs.length ? [["Repaired", repairs.join(" ")]] : []),
     ["Forecasts", `${steps(card.outputs[0].shape[1])} ahead${card.horizon > 1 ? ", each draw a whole path" : ""}`],
     ["Intervals", noise ? `${law}, ${noise.scale.length ? "constant" : "its size said by the network"}` : "without observation noise: the weights' doubt alone"],
     ["Calibrated", calibration ? `on ${count(calibration.rows)} rows that training did not see, levels ${calibration.levels.map(percent).join(", ")}` : "no"],

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from ..runtime.contract import Scaling
 from ..runtime.errors import InputError
-from .table import Series, check_varies
+from .table import Series, Table, check_varies
 
 VALIDATION_SHARE = 0.15
 
@@ -95,9 +96,9 @@ def prepare(
             raise InputError(f"{argument} must be a whole number of at least 1, got {size!r}.")
     check_splits(splits)
     rows = len(series.values)
-    parts = _parts(rows, window, horizon, splits)
+    parts = parts_of(rows, window, horizon, splits)
     if not all(parts):
-        needed = next(n for n in itertools.count(rows) if all(_parts(n, window, horizon, splits)))
+        needed = next(n for n in itertools.count(rows) if all(parts_of(n, window, horizon, splits)))
         raise InputError(
             f"Series {series.name!r} has {rows} rows; window {window}, horizon {horizon} and splits {splits} need at "
             f"least {needed}. Give more rows, or a shorter window or horizon."
@@ -109,7 +110,9 @@ def prepare(
     mean = tuple(training.mean(0, dtype=np.float64).astype(np.float32).tolist())
     scale = tuple(training.std(0, dtype=np.float64).astype(np.float32).tolist())
     scaling = Scaling(mean, scale, mean[:1], scale[:1], values)
-    train, calibration, test = (_cut(series, part, window, horizon) for part in parts)
+    train, calibration, test = (
+        _cut(series.values, series.values[:, 0], series.dates, part, window, horizon) for part in parts
+    )
     if values != "levels":
         if values == "returns" and series.values.min() <= 0:
             raise InputError(
@@ -136,9 +139,24 @@ def prepare(
     )
 
 
-def all_windows(series: Series, window: int, horizon: int) -> Part:
-    """Every window of a series that has `horizon` rows after it."""
-    return _cut(series, range(window, len(series.values) - horizon + 1), window, horizon)
+def windows_of(table: Table, inputs: Sequence[str], target: str, window: int, horizon: int) -> Part:
+    """Every window of `inputs` that has `horizon` rows after it, and what `target`, a column of its own or one of them,
+    was in these. Raises InputError where the table is too short."""
+    rows = len(table.values)
+    if rows < window + horizon:
+        raise InputError(
+            f"Windows of {window} rows and the {horizon} after them need at least {window + horizon} rows; "
+            f"{table.name!r} has {rows}."
+        )
+    places = [table.columns.index(column) for column in inputs]
+    return _cut(
+        table.values[:, places],
+        table.values[:, table.columns.index(target)],
+        table.dates,
+        range(window, rows - horizon + 1),
+        window,
+        horizon,
+    )
 
 
 def forecast_names(target: str, horizon: int) -> tuple[str, ...]:
@@ -203,7 +221,7 @@ def digest(data: Dataset) -> str:
     return sha256.hexdigest()
 
 
-def _parts(rows: int, window: int, horizon: int, splits: tuple[float, float, float]) -> list[range]:
+def parts_of(rows: int, window: int, horizon: int, splits: Sequence[float]) -> list[range]:
     """The first predicted rows of each part's windows."""
     edges = [0, round(rows * splits[0]), round(rows * (splits[0] + splits[1])), rows]
     return [range(max(start, window), stop - horizon + 1) for start, stop in itertools.pairwise(edges)]
@@ -217,8 +235,15 @@ def _scaling_of_changes(train: Part, values: str) -> Scaling:
     return Scaling((0.0,), tuple(of_x.tolist()), (0.0,), tuple(of_y.tolist()), values)
 
 
-def _cut(series: Series, first: range, window: int, horizon: int) -> Part:
+def _cut(
+    values: npt.NDArray[np.float32],
+    target: npt.NDArray[np.float32],
+    dates: npt.NDArray[Any],
+    first: range,
+    window: int,
+    horizon: int,
+) -> Part:
     rows = np.array(first)
-    x = series.values[rows[:, None] + np.arange(-window, 0)]  # (N, window, F)
-    y = series.values[rows[:, None] + np.arange(horizon), 0]  # (N, horizon)
-    return Part(x, y, series.dates[rows])
+    x = values[rows[:, None] + np.arange(-window, 0)]  # (N, window, F)
+    y = target[rows[:, None] + np.arange(horizon)]  # (N, horizon)
+    return Part(x, y, dates[rows])

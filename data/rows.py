@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..runtime.contract import Scaling
 from ..runtime.errors import InputError
-from .data import Dataset, Part, check_splits
+from .dataset import Dataset, Part, check_splits
 from .table import check_varies
 
 Moments = tuple[tuple[float, ...], tuple[float, ...]]

@@ -73,7 +73,7 @@ def artifacts(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dic
     numbers, words = rows[:, :3, 0], np.random.default_rng(2).integers(0, 7, (40, 5))
     to_onnx(Words(), paths["words"], {"numbers": numbers, "words": words})
     to_onnx(Steps(), paths["stream"], rows[:16], streaming=True)
-    return paths
+    return paths | {"returns": CONFORMANCE / "paths.onnx"}
 
 
 def run(*arguments: str | Path, stdin: str = "") -> str:
@@ -251,6 +251,18 @@ BAD: list[tuple[str, Any, dict[str, Any]]] = [
     ("forecast", X, {"draws": [0.5, 2]}),
     ("forecast", X, {"draws": 2**40}),
     ("words", {"numbers": [[1.0, 2.0, 3.0]], "words": [[1]]}, {"draws": 2**31}),
+    ("forecast", X, {"draws": [7, 5, 7]}),
+    ("forecast", X, {"noise": 1}),
+    ("forecast", X, {"calibrated": "no"}),
+    ("words", {"numbers": [[1.0, 2.0, 3.0]], "words": [[2**63, 2**63]]}, {}),
+    ("words", {"numbers": [[1.0, 2.0, 3.0]], "words": [[2**70, 6]]}, {}),
+    ("returns", [*[[[100.0]] * 3] * 2, [[100.0], [101.0], [0.0]]], {}),
+    ("returns", [[[100.0], [101.0], [-0.0]]], {}),
+    ("returns", [[[100.0], [101.0], [1e-39]]], {}),
+    ("returns", [[[100.0], [101.0], [1.5e-37]]], {}),
+    ("returns", [[[100.0]] * 3, [[3e38], [1e38], [3.4e38]]], {"draws": 64}),
+    ("returns", [[[3e38], [1e38], [3.4e38]]], {"draws": 64, "noise": False}),
+    ("returns", [[[100.0]] * 3, [[-3e38], [3e38], [3e38]]], {}),
     ("forecast", X, {"level": 0}),
     ("forecast", X, {"level": 1}),
     ("forecast", X, {"level": 95}),
@@ -284,7 +296,7 @@ def javascript(value: Any) -> Any:
     return [javascript(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", ["forecast", "calibrated", "words"])
+@pytest.mark.parametrize("name", ["forecast", "calibrated", "words", "returns"])
 def test_the_same_messages(artifacts: dict[str, Path], name: str) -> None:
     cases = [(x, options) for of, x, options in BAD if of == name]
     model = murho.load(artifacts[name])

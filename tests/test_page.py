@@ -515,7 +515,7 @@ def test_what_cannot_be_used_is_explained_and_changes_nothing(seen, artifacts, c
 @pytest.mark.hosts
 def test_a_window_without_an_answer_shows_why_and_no_number(seen, artifacts, close) -> None:
     """The network reads returns, and the series' last value is 0."""
-    assert "ends in 0, of which there are no returns" in seen["zero"]["alert"]
+    assert "has a last value of 0, of which there are no returns" in seen["zero"]["alert"]
     assert seen["hidden"] == ["hidden"] * 3
     assert seen["quiet"]
     agrees(seen["before"], artifacts["paths"], close)

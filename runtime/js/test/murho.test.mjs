@@ -184,8 +184,8 @@ test("rows without returns, and answers beyond float32", async () => {
   const model = await load(path("paths"));
   const ask = (...lasts) => model.predict(lasts.map((last) => [[100], [101], [last]]), { draws: 64 });
   const none = (row, value) =>
-    `Row ${row} of x ends in ${value}, of which there are no returns: this artifact reads its windows relative to their ` +
-    "last row. Fill or drop such rows first.";
+    `Row ${row} of x has a last value of ${value}, of which there are no returns: this artifact reads windows relative to ` +
+    "their last row. Fill or drop such rows first.";
   await assert.rejects(ask(99, 0), { name: "InputError", message: none(1, "0") });
   await assert.rejects(ask(-0, 99), { name: "InputError", message: none(0, "-0") });
   await assert.rejects(ask(99, 98, 1e-39), { name: "InputError", message: none(2, "1e-39") });

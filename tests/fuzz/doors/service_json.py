@@ -5,7 +5,6 @@ import copy
 import functools
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ def application() -> tuple[Any, murho.Model, asyncio.AbstractEventLoop]:
     from service import create
     from settings import Settings
 
-    warnings.filterwarnings("ignore", "invalid value|overflow", RuntimeWarning)
     settings = Settings(artifact=str(ARTIFACT), window_ms=0, max_draws=64, max_rows=8, max_steps=64, max_cost=2**16)
     return create(settings), murho.load(ARTIFACT, measure=False), asyncio.new_event_loop()
 

@@ -1,6 +1,6 @@
 """gunicorn with preload: workers that were forked from a process in which the model had been loaded and used.
 
-Run: python benchmarks/gunicorn_preload.py [--requests 20000] [--workers 2] [--clients 4] [--most-growth-kib 8192] [--json OUT]
+Run: python benchmarks/gunicorn_preload.py [--requests 20000] [--workers 2] [--clients 4] [--json OUT]
 Every answer must be, bit for bit, the one that the parent computed before it forked; no request may wait for ever; and
 after the first tenth of its requests no worker's own memory may grow by more than so much.
 """
@@ -52,7 +52,7 @@ def own_memory() -> int:
 
 
 def application(answers: Path) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """A WSGI application. It is made in the parent, which answers every question itself, on two threads, before it forks."""
+    """A WSGI application, made in the parent, which answers every question itself, on two threads, before it forks."""
     model = murho.load(ARTIFACT)
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(lambda k: answer(model, k), range(QUESTIONS)))
@@ -134,9 +134,12 @@ def ask(address: str, k: int, expected: bytes) -> Reply:
 
 def measure(requests: int, workers: int, clients: int) -> list[dict[str, Any]]:
     """Of each worker: its requests, and its own memory after a tenth of them and at the end. Raises what is wrong."""
-    with tempfile.TemporaryDirectory() as name, serving(Path(name), workers) as (address, answers):
-        with ThreadPoolExecutor(clients) as pool:
-            replies = list(pool.map(lambda k: ask(address, k % QUESTIONS, answers[k % QUESTIONS]), range(requests)))
+    with (
+        tempfile.TemporaryDirectory() as name,
+        serving(Path(name), workers) as (address, answers),
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        replies = list(pool.map(lambda k: ask(address, k % QUESTIONS, answers[k % QUESTIONS]), range(requests)))
     found = []
     for worker in sorted({reply.process for reply in replies}):
         own = sorted((reply for reply in replies if reply.process == worker), key=lambda reply: reply.call)

@@ -1,14 +1,17 @@
 # Every target makes what it needs: the environment is .venv, built from pyproject.toml and constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
+TESTS ?= # files of tests/; all where it is empty
+PYTEST := -m pytest -n auto --dist worksteal
+UV := $(BIN)/python -m uv
 
-.PHONY: demo test test-hosts lint fuzz bench studies clean
+.PHONY: demo test test-hosts test-versions test-oldest lint wheel constraints fuzz bench studies clean
 
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
-	$(BIN)/murho demo
+	$(BIN)/python -m murho demo
 
 test: lint .venv/js.stamp ## all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python $(PYTEST) $(TESTS)
 
 test-hosts: .venv/hosts.stamp ## Chromium and C++, which are installed where that is possible
 	$(BIN)/python -m pytest -m hosts -n auto --dist loadfile
@@ -17,10 +20,37 @@ FUZZ_SECONDS ?= 3600
 fuzz: .venv/dev.stamp ## docs/fuzzing.md: each door for FUZZ_SECONDS
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --write docs/fuzzing.md
 
+test-versions: test-newest-3.11 test-newest-3.12 test-newest-3.13 test-oldest ## the wheel, beside all versions
+
+test-newest-%: wheel ## beside the newest of everything that pyproject.toml allows on a Python
+	$(call test_wheel,newest-$*,$*,--upgrade)
+
+test-oldest: wheel ## beside the oldest
+	$(call test_wheel,oldest,3.11,--resolution lowest-direct)
+
+# In an environment NAME of a Python, with the packages that OPTIONS choose. PYTHON_3.12 and the like may name the Python.
+define test_wheel
+	$(UV) venv --quiet --clear --python $(or $(PYTHON_$(2)),$(2)) .venv/$(1)
+	$(UV) pip install --quiet --python .venv/$(1) $(3) -r pyproject.toml --extra dev
+	$(UV) pip install --quiet --python .venv/$(1) --no-deps dist/*.whl
+	.venv/$(1)/bin/python $(PYTEST) $(TESTS)
+endef
+
+wheel: .venv/dev.stamp ## dist/; with URL=, the address of the repository, its metadata names that
+	$(BIN)/python .ci/package.py $(URL)
+
+constraints: ## constraints.txt: all packages of a fresh environment, the newest that pyproject.toml allows
+	rm -rf .venv/newest && $(PYTHON) -m venv .venv/newest
+	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	.venv/newest/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9]*$$//' > .venv/freeze.txt
+	{ sed -n '/^#/p' constraints.txt; cat .venv/freeze.txt; } > .venv/constraints.txt
+	mv .venv/constraints.txt constraints.txt
+
 lint: .venv/dev.stamp
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	mkdir -p .venv/src && ln -sfn ../.. .venv/src/murho # mypy names a package by its folder, which may be called as it likes
+	cd .venv/src && ../bin/python -m mypy --config-file ../../pyproject.toml -p murho
 
 bench: .venv/dev.stamp ## docs/benchmark.md, with the README's figures of speed, cold start and memory: an hour
 	$(BIN)/python benchmarks/latency.py --write docs/benchmark.md --png docs/benchmark.png

@@ -4,10 +4,12 @@ An engine evaluates one chunk of draws. The statistics over all draws are taken 
 how the draws were split.
 """
 
+import os
 import re
 from collections.abc import Callable, Sequence
-from threading import Barrier
-from typing import TYPE_CHECKING, Any, Protocol
+from concurrent.futures import Executor, ThreadPoolExecutor
+from threading import Barrier, Lock, local
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +18,15 @@ from . import drawing, pt2, recurrent, torchscript
 from .artifact import KINDS, Artifact
 from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
+from .forking import is_forked, renewed_in_a_child, working
 from .kept import Arrays, Kept
 from .split import split
 
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
 Samples = NDArray[np.float32]
 Inputs = tuple[NDArray[Any], ...]
+
+_here = local()
+"""`single` on threads on which torch computes with one thread."""
 
 GPU_ROOM = 2**30
 """Bytes that a chunk of draws may take on a GPU, which wants few large calls and has no use for the cache's size."""
@@ -36,7 +39,7 @@ class Engine(Protocol):
     joins: bool
     """Whether the calling thread takes chunks too. On it torch would compute with threads of its own."""
 
-    def pool(self, threads: int) -> "Executor | None":
+    def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
@@ -66,6 +69,24 @@ def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool =
             'Export with to_torchscript, or use device="cpu".'
         )
     return ProgramEngine(artifact)
+
+
+class Helpers:
+    """A pool of threads, made when it is first asked for, and anew in the child of a fork, which has no threads."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renewed_in_a_child(self)
+
+    def renew(self) -> None:
+        self._lock = Lock()
+        self._pool: Executor | None = None
+
+    def of(self, engine: Engine, threads: int) -> Executor | None:
+        with self._lock:
+            if self._pool is None:
+                self._pool = engine.pool(threads)
+            return self._pool
 
 
 class OnnxEngine:
@@ -110,10 +131,9 @@ class OnnxEngine:
         self._states = artifact.card.states
         self._drawn = halves.drawn
         self._kept = Kept(keep)
+        self._process = os.getpid()
 
-    def pool(self, threads: int) -> "Executor | None":
-        from concurrent.futures import ThreadPoolExecutor  # takes milliseconds, which a first small call can spare
-
+    def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho") if self.room is None else None
 
     def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
@@ -136,6 +156,8 @@ class OnnxEngine:
         observed: bool,
         states: Inputs | None,
     ) -> Sequence[Samples]:
+        if self.room is not None:
+            _check_not_forked(self._process)
         feeds = {"draws": draws, "seed": np.array(seed, dtype=np.int64), "levels": self._levels}
         feeds |= dict(zip(self._names, inputs, strict=True))
         if self._noisy:
@@ -143,9 +165,10 @@ class OnnxEngine:
         if self._states:
             states = states or first_states(self._states, len(draws), len(inputs[0]))
             feeds |= {array.name: state for array, state in zip(self._states, states, strict=True)}
-        if self._drawn:
-            feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
-        return self._network(fetches, feeds)
+        with working:
+            if self._drawn:
+                feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
+            return self._network(fetches, feeds)
 
     def _draw(self, draws: NDArray[np.int64], seed: int) -> Arrays:
         key = seed, draws.tobytes()
@@ -183,6 +206,8 @@ class _TorchEngine:
                 'none. Use device="cpu".'
             )
         self.room = None if self._device.type == "cpu" else GPU_ROOM
+        self._process = os.getpid()
+        self._aside = Helpers()
         try:
             self._samples = self._opened(artifact)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
@@ -192,20 +217,20 @@ class _TorchEngine:
         """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
         raise NotImplementedError
 
-    def pool(self, threads: int) -> "Executor | None":
+    def pool(self, threads: int) -> Executor | None:
         """Threads on which torch computes with one thread each: its own threads would fight over the cores.
 
         torch keeps that number per thread, but also as the start value of threads to come; that is put back.
         """
-        from concurrent.futures import ThreadPoolExecutor
-
         if self._device.type != "cpu":
             return None
         torch, started = self._torch, Barrier(threads)
 
         def enter() -> None:
-            torch.get_num_threads()  # makes torch initialise this thread now, and not over the next line
-            torch.set_num_threads(1)
+            with working:
+                torch.get_num_threads()  # makes torch initialise this thread now, and not over the next line
+                torch.set_num_threads(1)
+            _here.single = True
 
         before = torch.get_num_threads()
         pool = ThreadPoolExecutor(threads, "murho", initializer=enter)
@@ -217,6 +242,19 @@ class _TorchEngine:
         return self.step(inputs, draws, seed, observed, None)[0]
 
     def step(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+    ) -> tuple[tuple[Samples, ...], Inputs]:
+        if self.room is not None:
+            _check_not_forked(self._process)
+        elif is_forked() and not getattr(_here, "single", False):
+            # This thread may believe in threads of torch's that the fork did not copy, and wait for them for ever.
+            aside = self._aside.of(self, 1)
+            assert aside is not None
+            return aside.submit(self.step, inputs, draws, seed, observed, states).result()
+        with working:
+            return self._step(inputs, draws, seed, observed, states)
+
+    def _step(
         self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
     ) -> tuple[tuple[Samples, ...], Inputs]:
         torch = self._torch
@@ -249,6 +287,15 @@ class ProgramEngine(_TorchEngine):
 
     def _opened(self, artifact: Artifact) -> Callable[..., Any]:
         return pt2.sampler(pt2.loaded(artifact.content), artifact.card)
+
+
+def _check_not_forked(process: int) -> None:
+    """Refuse to go on with a GPU in another process than the one that opened it."""
+    if os.getpid() != process:
+        raise InputError(
+            "This model was loaded on a GPU before the process was forked, and a GPU does not follow into a child. "
+            'the model in the child, or start processes with multiprocessing\'s "spawn".'
+        )
 
 
 def _providers(device: str, available: Sequence[str]) -> list[Any]:

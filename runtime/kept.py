@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .forking import renewed_in_a_child
+
 Arrays = tuple[NDArray[Any], ...]
 Key = tuple[int, bytes]
 """Seed, and the draws as bytes."""
@@ -27,6 +29,10 @@ class Kept:
         self._bytes = 0
         self._arrays: OrderedDict[Key, Arrays] = OrderedDict()
         self._seen: OrderedDict[int, None] = OrderedDict()
+        self.renew()
+        renewed_in_a_child(self)
+
+    def renew(self) -> None:
         self._lock = Lock()
 
     def get(self, key: Key) -> Arrays | None:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, replace
-from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, overload
 
@@ -15,11 +14,12 @@ from . import checks, conformal, online, planner
 from .artifact import Artifact, check_trust, read, write
 from .calibrated import with_calibration
 from .contract import Calibration, Card
-from .engines import Engine, open_engine
+from .engines import Engine, Helpers, open_engine
 from .enough import Goal, Pace
 from .errors import ArtifactError, InputError
 from .examples import Truth, as_examples
 from .files import write_file
+from .forking import renewed_in_a_child, working
 from .inputs import (
     Arrays,
     Draws,
@@ -46,8 +46,6 @@ from .online import Forecast, OnlineState
 from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     import pandas as pd
 
 KEEP_MB = 128
@@ -86,7 +84,9 @@ def load(
     measure = checks.switch("measure", measure)
     artifact = read(path)
     check_trust(artifact, trusted)
-    return Model(artifact, open_engine(artifact, device, keep_mb * 2**20), threads or planner.cores(), measure)
+    with working:
+        engine = open_engine(artifact, device, keep_mb * 2**20)
+    return Model(artifact, engine, threads or planner.cores(), measure)
 
 
 class Model:
@@ -107,11 +107,17 @@ class Model:
         self._engine = engine
         self._threads = threads
         self._helpers = threads - engine.joins  # beside the caller's thread, where it takes chunks
+        self._pool = Helpers()
         self._called = False
         self._pace = Pace()
         self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
         self._latest: Quantiles | None = None
+        self.renew()
+        renewed_in_a_child(self)
+
+    def renew(self) -> None:
+        """Called in the child of a fork: a lock that another thread held would never be released there."""
         self._lock = Lock()
 
     def __repr__(self) -> str:
@@ -494,7 +500,7 @@ class Model:
         # A first call of a chunk for each thread is over before a pool has started.
         alone = not self._called and len(draws) <= chunk * self._threads
         self._called = True
-        pool = None if alone else self._pool
+        pool = None if alone or self._threads == 1 else self._pool.of(self._engine, self._helpers)
         samples = planner.run(
             lambda part: self._engine.samples(inputs, part, seed, noise),
             draws,
@@ -505,10 +511,6 @@ class Model:
         )
         check_answer(self.card, samples)
         return samples
-
-    @cached_property
-    def _pool(self) -> "Executor | None":
-        return self._engine.pool(self._helpers) if self._threads > 1 else None
 
 
 def _as_chunk(chunk: object) -> int:

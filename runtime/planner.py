@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .contract import Card
+from .forking import renewed_in_a_child
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -90,6 +91,10 @@ class Chunks:
         self._card, self._threads, self._measured, self._room = card, threads, measured and room is None, room
         self._calls: dict[tuple[int, int, int], int] = {}
         self._chosen: dict[tuple[int, int, int], int] = {}
+        self.renew()
+        renewed_in_a_child(self)
+
+    def renew(self) -> None:
         self._lock = Lock()
 
     def guess(self, batch: int, steps: int, draws: int) -> int:

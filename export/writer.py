@@ -117,7 +117,7 @@ def verify(
     Raises ExportError where the two differ, ArtifactError for a file that cannot be read or is not trusted.
     """
     artifact = read(checks.file_path("path", path))
-    check_trust(artifact, trusted)
+    check_trust(artifact, checks.switch("trusted", trusted))
     card = artifact.card
     network = uncompiled(network)
     digest = posterior_sha256(read_posteriors(network, "plain", card.storage).values())

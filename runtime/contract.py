@@ -146,6 +146,7 @@ class Calibration:
         checks.whole("rows", self.rows, 0)
         if self.half_life is not None:
             checks.positive("half_life", self.half_life, "250")
+        checks.text("data_sha256", self.data_sha256)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 KEEP_MB = 128
 MOST_THREADS = 1024
 MOST_KEEP_MB = 2**40
+MOST_STEPS = 10**6
 MOST_DRAWS = 100_000
 
 
@@ -81,7 +82,7 @@ def load(
     if threads is not None:
         threads = checks.whole("threads", threads, 1, MOST_THREADS)
     keep_mb = checks.whole("keep_mb", keep_mb, 0, MOST_KEEP_MB, " of MiB")
-    measure = checks.switch("measure", measure)
+    measure, trusted = checks.switch("measure", measure), checks.switch("trusted", trusted)
     artifact = read(path)
     check_trust(artifact, trusted)
     with working:
@@ -276,7 +277,7 @@ class Model:
                 f"[batch, 1]. This artifact has x {self.card.input.axes} {self.card.input.shape} and an output "
                 f"{self.card.output.shape}."
             )
-        steps = checks.whole("steps", steps, 1)
+        steps = checks.whole("steps", steps, 1, MOST_STEPS)
         names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
         check_memory(self.card, len(window) * steps, len(names))
         path = []

@@ -16,7 +16,7 @@ from blitz.modules import (
 from blitz.modules.base_bayesian_module import BayesianModule
 from torch import Tensor
 
-from ..runtime.checks import words
+from ..runtime.checks import shown, words
 from ..runtime.errors import ExportError, InputError
 
 LayerForward = Callable[..., Tensor]
@@ -62,7 +62,7 @@ def register_layer(cls: type, tensors: Sequence[str]) -> Callable[[LayerForward]
     Raises InputError for a class that is not BLiTZ's, or one that murho knows.
     """
     if not (isinstance(cls, type) and issubclass(cls, BayesianModule)):
-        raise InputError(f"register_layer needs a subclass of BLiTZ's BayesianModule, not {cls!r}.")
+        raise InputError(f"register_layer needs a subclass of BLiTZ's BayesianModule, not {shown(cls)}.")
     try:
         tensors = words("tensors", tensors)
     except InputError:

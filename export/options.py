@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..runtime import checks
@@ -85,7 +86,11 @@ class Options:
                 f"training_rows must be the first input's rows that the network was trained on, in raw units and of "
                 f"the example's shape {tuple(first.shape)} but for their number; they are {rows.shape}."
             )
-        return {**self.training, "fingerprint": fingerprint(rows.astype(dtype))}
+        with np.errstate(over="ignore"):
+            rows = rows.astype(dtype)
+        if not np.isfinite(rows).all():
+            raise InputError("training_rows must be finite in float32, as what a network was trained on is.")
+        return {**self.training, "fingerprint": fingerprint(rows)}
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

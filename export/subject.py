@@ -176,8 +176,8 @@ def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Ten
 
 def _as_batch(name: str, example: Any) -> Tensor:
     if isinstance(example, Tensor):
-        kind = "f" if example.is_floating_point() else "O" if example.is_complex() else "i"
-        kind, x = ("b" if example.dtype == torch.bool else kind), example.detach().cpu()
+        odd = example.is_complex() or example.dtype == torch.bool or example.layout != torch.strided
+        kind, x = "O" if odd else "f" if example.is_floating_point() else "i", example.detach().cpu()
     else:
         if hasattr(example, "columns"):
             raise InputError(

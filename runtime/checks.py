@@ -78,7 +78,7 @@ def text(name: str, value: Any) -> str:
 
 def words(name: str, value: Any) -> tuple[str, ...]:
     """Different names."""
-    if isinstance(value, np.ndarray) or _of_pandas(value):
+    if (isinstance(value, np.ndarray) or _of_pandas(value)) and getattr(value, "ndim", 0) == 1:
         value = list(value)
     if not isinstance(value, list | tuple) or not all(isinstance(word, str) for word in value):
         raise InputError(f"{name} must be a sequence of different names, not {shown(value)}.")

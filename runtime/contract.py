@@ -143,8 +143,10 @@ class Calibration:
         if not ((factors >= 0) & (factors <= checks.FLOAT32_MAX)).all():
             raise InputError("factors must be finite numbers of at least 0, within float32.")
         object.__setattr__(self, "factors", tuple(tuple(map(float, row)) for row in factors.tolist()))
-        checks.whole("rows", self.rows, 0)
-        if self.half_life is not None:
+        object.__setattr__(self, "rows", checks.whole("rows", self.rows, 0))
+        if self.half_life is not None and type(self.half_life) is not int:  # which a file may hold: it stays as it is
+            object.__setattr__(self, "half_life", checks.positive("half_life", self.half_life, "250"))
+        elif self.half_life is not None:
             checks.positive("half_life", self.half_life, "250")
         checks.text("data_sha256", self.data_sha256)
 

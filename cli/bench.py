@@ -156,6 +156,8 @@ def _check_alike(
 
 def check_at_equal_noise(card: Card, answer: Intervals, loop: Any, x: NDArray[np.float32], local: bool) -> None:
     """Compare an artifact's first draws with those of BLiTZ's own layers, the generator's noise put in."""
+    if card.weakness:
+        raise MurhoError(f"The artifact cannot be compared with BLiTZ at equal noise. {card.weakness}")
     few, units = answer.draws[:8], raw_units(card.scaling, x)
     wanted, largest = loop.given(x, few, answer.seed, local), largest_value(answer.samples, *units)
     error, allowed = relative_error(answer.samples[: len(few)], wanted, *units, largest)

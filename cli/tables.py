@@ -85,6 +85,8 @@ def info(path: Path, as_json: bool) -> None:
     console.print(sites)
     if any(site.sampling == "local" for site in card.sites):
         console.print("local: draws outputs in place of weights; each row has the same law, rows together have not.")
+    if card.weakness:
+        console.print(f"! Warning: {card.weakness}", style="yellow", markup=False)
     if still := sorted({site.layer for site in card.sites if not site.trained}):
         console.print(
             f"! Warning: in {', '.join(still)} σ never left the value that BLiTZ starts it at, so the intervals say "

@@ -1,8 +1,11 @@
-"""The generator pcg4d-boxmuller-1 in its three forms: numpy (the reference), torch and ONNX.
+"""The generator pcg4d-boxmuller-2 in its three forms: numpy (the reference), torch and ONNX.
 
 Counter-based: any normal of any draw can be computed alone, so draws can be split over chunks, threads and machines.
-The hash is pcg4d (Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020); Box & Muller (1958)
-turns pairs of uniforms into pairs of normals. The integers agree exactly in all forms, the normals within a few ULP.
+The hash is pcg4d (Jarzynski & Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020) of an element, a draw and a
+64-bit key. By itself it hardly spreads what differs in a word's high bits, so its words are mixed first: seed and
+stream by SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), once for a stream, and the draw by lowbias32 (Wellons,
+"Prospecting for Hash Functions", 2018), once for a draw. Box & Muller (1958) turns pairs of uniforms into pairs of
+normals. The integers agree exactly in all forms, the normals within a few ULP.
 """
 
 import math
@@ -14,6 +17,8 @@ from torch import Tensor
 
 MULTIPLIER = 1664525
 INCREMENT = 1013904223
+SPLITMIX = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+LOWBIAS = (0x7FEB352D, 0x846CA68B)
 
 
 def normals(draws: ArrayLike, seed: int, stream: int, n: int) -> NDArray[np.float64]:
@@ -26,9 +31,12 @@ def normals(draws: ArrayLike, seed: int, stream: int, n: int) -> NDArray[np.floa
     names = np.asarray(draws, dtype=np.int64).reshape(-1, 1)
     x = np.broadcast_to(np.arange(quarter, dtype=np.uint64), (len(names), quarter))
     y = np.broadcast_to(names.astype(np.uint64) & mask, x.shape)
-    z = np.full(x.shape, (stream ^ (seed >> 32)) & 0xFFFFFFFF, dtype=np.uint64)
-    w = np.full(x.shape, seed & 0xFFFFFFFF, dtype=np.uint64)
-    x, y, z, w = ((v * np.uint64(MULTIPLIER) + np.uint64(INCREMENT)) & mask for v in (x, y, z, w))
+    key = _key(seed, stream)
+    z = np.full(x.shape, key >> 32, dtype=np.uint64)
+    w = np.full(x.shape, key & 0xFFFFFFFF, dtype=np.uint64)
+    x, y = ((v * np.uint64(MULTIPLIER) + np.uint64(INCREMENT)) & mask for v in (x, y))
+    x = x ^ (x >> np.uint64(16))
+    y = _lowbias32(y)
     for first in (True, False):
         x = (x + y * w) & mask
         y = (y + z * x) & mask
@@ -47,6 +55,22 @@ def normals(draws: ArrayLike, seed: int, stream: int, n: int) -> NDArray[np.floa
     return np.concatenate(lanes, axis=1)[:, :n]
 
 
+def _lowbias32(v: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    v = v ^ (v >> np.uint64(16))
+    for factor, shift in zip(LOWBIAS, (15, 16), strict=True):
+        v = v * np.uint64(factor) & np.uint64(0xFFFFFFFF)
+        v = v ^ (v >> np.uint64(shift))
+    return v
+
+
+def _key(seed: int, stream: int) -> int:
+    """SplitMix64's first number from the state seed xor stream · 2^32."""
+    key = ((seed ^ stream << 32) + SPLITMIX[0]) % 2**64
+    key = (key ^ key >> 30) * SPLITMIX[1] % 2**64
+    key = (key ^ key >> 27) * SPLITMIX[2] % 2**64
+    return key ^ key >> 31
+
+
 def _uniform(v: NDArray[np.uint64]) -> NDArray[np.float32]:
     return (v >> np.uint64(8)).astype(np.float32) * np.float32(2**-24) + np.float32(2**-25)
 
@@ -63,18 +87,28 @@ def torch_normals(draws: Tensor, seed: Tensor, stream: int, n: int) -> Tensor:
 
 
 def torch_words(draws: Tensor, seed: Tensor, stream: int, quarter: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The four words of pcg4d that normals are made of, each int32 [S, quarter] with the bits of an unsigned number.
+    """The four words that normals are made of, each int32 [S, quarter] with the bits of an unsigned number.
 
-    TorchScript has no unsigned arithmetic: int32 wraps the same way, and (v >> k) & mask is the logical shift.
+    TorchScript has no unsigned arithmetic: signed integers wrap the same way, and (v >> k) & mask is the logical shift.
     """
     x = torch.arange(quarter, device=draws.device).to(torch.int32).unsqueeze(0)
     y = draws.to(torch.int32).unsqueeze(1)
-    z = (seed >> 32).to(torch.int32) ^ stream
-    w = seed.to(torch.int32)
     x = x * 1664525 + 1013904223
     y = y * 1664525 + 1013904223
-    z = z * 1664525 + 1013904223
-    w = w * 1664525 + 1013904223
+    x = x ^ ((x >> 16) & 0xFFFF)
+    # lowbias32
+    y = (y ^ ((y >> 16) & 0xFFFF)) * 0x7FEB352D
+    y = (y ^ ((y >> 15) & 0x1FFFF)) * (0x846CA68B - 0x100000000)
+    y = y ^ ((y >> 16) & 0xFFFF)
+    # SplitMix64
+    if stream >= 0x80000000:
+        stream = stream - 0x100000000
+    key = (seed ^ (stream * 0x100000000)) - 0x61C8864680B583EB
+    key = (key ^ ((key >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    key = (key ^ ((key >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    key = key ^ ((key >> 31) & 0x1FFFFFFFF)
+    z = (key >> 32).to(torch.int32)
+    w = key.to(torch.int32)
     x = x + y * w
     y = y + z * x
     z = z + x * y
@@ -124,7 +158,7 @@ def onnx_normals() -> str:
 def onnx_words() -> str:
     """The ONNX function murho.Words(draws int64 [S], seed int64, n int64 [1]) -> int64 [S, 4, ⌈n/4⌉], attribute stream.
 
-    These are the words x, y, z, w of pcg4d that n normals are made of, for checking a host's integers bit by bit.
+    These are the words x, y, z, w that n normals are made of, for checking a host's integers bit by bit.
     """
     lines = _onnx_hash()
     for v in "xyzw":
@@ -142,33 +176,64 @@ def _onnx_hash() -> list[str]:
         "three = Constant<value = int64 {3}>()",
         "four = Constant<value = int64 {4}>()",
         "low_bits = Constant<value = int64 {4294967295}>()",
-        "thirty_two = Constant<value = uint64 {32}>()",
+        "fifteen = Constant<value = uint32 {15}>()",
         "sixteen = Constant<value = uint32 {16}>()",
         f"multiplier = Constant<value = uint32 {{{MULTIPLIER}}}>()",
         f"increment = Constant<value = uint32 {{{INCREMENT}}}>()",
+        *(f"lowbias{k} = Constant<value = uint32 {{{factor}}}>()" for k, factor in enumerate(LOWBIAS)),
         "length = Squeeze(n, axis0)",
         "padded = Add(length, three)",
         "quarter = Div(padded, four)",
         "elements = Range(zero, quarter, one)",
-        "x0 = Cast<to = 12>(elements)",
+        "element = Cast<to = 12>(elements)",
         "names = BitwiseAnd(draws, low_bits)",
         "column = Unsqueeze(names, axis1)",
-        "y0 = Cast<to = 12>(column)",
-        "seed_bits = Cast<to = 13>(seed)",
-        'high64 = BitShift<direction = "RIGHT">(seed_bits, thirty_two)',
-        "high = Cast<to = 12>(high64)",
-        "stream64 = Constant<value_int: int = @stream>()",
-        "stream32 = Cast<to = 12>(stream64)",
-        "z0 = BitwiseXor(stream32, high)",
-        "low64 = BitwiseAnd(seed, low_bits)",
-        "w0 = Cast<to = 12>(low64)",
+        "draw = Cast<to = 12>(column)",
+        "element_product = Mul(element, multiplier)",
+        "element_sum = Add(element_product, increment)",
+        *_onnx_shifted("element_sum", "sixteen", "x1"),
+        "draw_product = Mul(draw, multiplier)",
+        "draw_sum = Add(draw_product, increment)",
+        *_onnx_shifted("draw_sum", "sixteen", "draw_folded"),
+        "draw_mixed0 = Mul(draw_folded, lowbias0)",
+        *_onnx_shifted("draw_mixed0", "fifteen", "draw_folded0"),
+        "draw_mixed1 = Mul(draw_folded0, lowbias1)",
+        *_onnx_shifted("draw_mixed1", "sixteen", "y1"),
+        *_onnx_key(),
     ]
-    for v in "xyzw":
-        lines += [f"{v}m = Mul({v}0, multiplier)", f"{v}1 = Add({v}m, increment)"]
     lines += _onnx_round(1, 2)
     for v in "xyzw":
-        lines += [f'{v}h = BitShift<direction = "RIGHT">({v}2, sixteen)', f"{v}3 = BitwiseXor({v}2, {v}h)"]
+        lines += _onnx_shifted(f"{v}2", "sixteen", f"{v}3")
     return lines + _onnx_round(3, 4)
+
+
+def _onnx_key() -> list[str]:
+    """From seed and stream: z1, w1, the halves of SplitMix64's number."""
+    numbers = {"thirty": 30, "twenty_seven": 27, "thirty_one": 31, "thirty_two": 32, "low_half": 0xFFFFFFFF}
+    numbers |= {f"splitmix{k}": number for k, number in enumerate(SPLITMIX)}
+    return [
+        *(f"{name} = Constant<value = uint64 {{{number}}}>()" for name, number in numbers.items()),
+        "seed_bits = Cast<to = 13>(seed)",
+        "stream64 = Constant<value_int: int = @stream>()",
+        "stream_bits = Cast<to = 13>(stream64)",
+        'stream_high = BitShift<direction = "LEFT">(stream_bits, thirty_two)',
+        "state = BitwiseXor(seed_bits, stream_high)",
+        "ka = Add(state, splitmix0)",
+        *_onnx_shifted("ka", "thirty", "kb"),
+        "kc = Mul(kb, splitmix1)",
+        *_onnx_shifted("kc", "twenty_seven", "kd"),
+        "ke = Mul(kd, splitmix2)",
+        *_onnx_shifted("ke", "thirty_one", "key"),
+        'key_high = BitShift<direction = "RIGHT">(key, thirty_two)',
+        "key_low = BitwiseAnd(key, low_half)",
+        "z1 = Cast<to = 12>(key_high)",
+        "w1 = Cast<to = 12>(key_low)",
+    ]
+
+
+def _onnx_shifted(old: str, bits: str, new: str) -> list[str]:
+    """new = old ^ old >> bits"""
+    return [f'{new}_shift = BitShift<direction = "RIGHT">({old}, {bits})', f"{new} = BitwiseXor({old}, {new}_shift)"]
 
 
 def _onnx_function(name: str, output: str, lines: list[str]) -> str:

@@ -119,6 +119,8 @@ def verify(
     artifact = read(checks.file_path("path", path))
     check_trust(artifact, checks.switch("trusted", trusted))
     card = artifact.card
+    if card.weakness:
+        raise ExportError(f"{path} cannot be compared with the network at equal noise. {card.weakness}")
     network = uncompiled(network)
     digest = posterior_sha256(read_posteriors(network, "plain", card.storage).values())
     if digest != card.posterior_sha256:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import drawing, pt2, recurrent, torchscript
 from .artifact import KINDS, Artifact
-from .contract import NEXT, NOISE_INPUT, OUTPUTS, Array
+from .contract import GENERATOR, NEXT, NOISE_INPUT, OUTPUTS, Array
 from .errors import ArtifactError, InputError, MissingExtra
 from .forking import is_forked, renewed_in_a_child, working
 from .kept import Arrays, Kept
@@ -115,7 +115,8 @@ class OnnxEngine:
             draw = None
             if halves.drawn:
                 parts, views = (halves.sampler, halves.drawn, opened), compute.views if compute else {}
-                draw = drawing.compiled(*parts, views) if compiled else None
+                known = artifact.card.generator == GENERATOR
+                draw = drawing.compiled(*parts, views) if compiled and known else None
                 self._sampler = draw or drawing.by_nodes(*parts)
             if compute or draw:
                 self.name = f"{OnnxEngine.name} + compiled"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import warnings
 from dataclasses import asdict, replace
 from threading import Lock
 from typing import TYPE_CHECKING, overload
@@ -73,6 +74,8 @@ def load(
     the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape
     spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
 
+    Warns where the file draws by an earlier generator, which is flawed: export it again.
+
     Raises ArtifactError for a file that is missing, damaged, foreign or too new, and for a format of torch that is not
     `trusted`; InputError for a device that is not there, MissingExtra where a format of torch lacks torch.
     """
@@ -85,6 +88,8 @@ def load(
     measure, trusted = checks.switch("measure", measure), checks.switch("trusted", trusted)
     artifact = read(path)
     check_trust(artifact, trusted)
+    if artifact.card.weakness:
+        warnings.warn(artifact.card.weakness, stacklevel=2)
     with working:
         engine = open_engine(artifact, device, keep_mb * 2**20)
     return Model(artifact, engine, threads or planner.cores(), measure)

@@ -203,9 +203,9 @@ def _with_card(path: Path, format: str, change: Callable[[dict[str, Any]], None]
 CARDS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "newer schema": (
         lambda c: c.update(schema=SCHEMA + 1, surprise=[1]),
-        rf"card schema {SCHEMA + 1}; this murho reads {SCHEMA}\. Upgrade with: pip install --upgrade murho",
+        rf"card schema {SCHEMA + 1}; this murho reads 4 and {SCHEMA}\. Upgrade with: pip install --upgrade murho",
     ),
-    "older schema": (lambda c: c.update(schema=2), rf"card schema 2; this murho reads {SCHEMA}\. Export it again"),
+    "older schema": (lambda c: c.update(schema=2), rf"card schema 2; this murho reads 4 and {SCHEMA}\. Export it"),
     "unknown generator": (lambda c: c.update(generator="dice-1"), r"generator 'dice-1'; this murho knows 'pcg4d"),
     "no schema": (lambda c: c.pop("schema"), r"card cannot be read \('schema'\)"),
     "schema that is no number": (lambda c: c.update(schema="one"), r"card cannot be read"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 import murho
 from murho.runtime import drawing, native, recurrent
@@ -27,17 +28,8 @@ def transcribed(draws: np.ndarray, seed: int, stream: int, mu: np.ndarray, sigma
     """docs/generator.md with the series of compiled/draw.c, in numpy's float32: each operation rounded by itself."""
     n = len(mu)
     quarter = -(-n // 4)
-    with np.errstate(over="ignore"):
-        start = np.array([0, 0, stream ^ (seed >> 32 & 0xFFFFFFFF), seed & 0xFFFFFFFF], np.uint32)
-        x, y, z, w = (np.zeros((len(draws), quarter), np.uint32) + value for value in start)
-        x, y = x + np.arange(quarter, dtype=np.uint32), y + (draws % 2**32).astype(np.uint32)[:, None]
-        x, y, z, w = (value * np.uint32(1664525) + np.uint32(1013904223) for value in (x, y, z, w))
-        for turn in range(2):
-            x, y, z, w = (value ^ (value >> np.uint32(16)) for value in (x, y, z, w)) if turn else (x, y, z, w)
-            x = x + y * w
-            y = y + z * x
-            z = z + x * y
-            w = w + y * z
+    words = reference.words(draws.tolist(), seed, stream, quarter).astype(np.uint32)
+    x, y, z, w = np.moveaxis(words, 1, 0)
     near, far = _radius(_uniform(x)), _radius(_uniform(z))
     (one, two), (three, four) = _turned(_uniform(y)), _turned(_uniform(w))
     noise = np.concatenate([near * one, near * two, far * three, far * four], axis=1)[:, :n]

@@ -1,4 +1,4 @@
-/* Weights from the generator pcg4d-boxmuller-1, as docs/generator.md defines it: the twin of the function murho.Normals.
+/* Weights from the generator pcg4d-boxmuller-2, as docs/generator.md defines it: the twin of the function murho.Normals.
 
    Plain loops that compilers turn into vector code. Every element is computed the same way wherever it stands, and AVX2
    is used without fused multiplications: on x86 the bits depend neither on the CPU nor on how draws are split. */
@@ -12,6 +12,23 @@
 enum { WIDTH = 128, LANES = 4 }; /* elements of a lane at once; lanes of the generator */
 
 INLINE uint32_t scrambled(uint32_t v) { return v * 1664525u + 1013904223u; }
+
+INLINE uint32_t folded(uint32_t v) { return v ^ v >> 16; }
+
+/* lowbias32 */
+INLINE uint32_t mixed(uint32_t v) {
+    v = folded(v) * 0x7feb352du;
+    v = (v ^ v >> 15) * 0x846ca68bu;
+    return folded(v);
+}
+
+/* SplitMix64's first number from this state. */
+INLINE uint64_t splitmix64(uint64_t v) {
+    v += 0x9e3779b97f4a7c15u;
+    v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9u;
+    v = (v ^ v >> 27) * 0x94d049bb133111ebu;
+    return v ^ v >> 31;
+}
 
 INLINE float uniform(uint32_t v) { return (float)(int32_t)(v >> 8) * 0x1p-24f + 0x1p-25f; }
 
@@ -41,12 +58,12 @@ INLINE void turned(float u, float *cosine, float *sine) {
     *sine = k & 2 ? -along : along;
 }
 
-/* Normals of WIDTH elements from `first` on, of all lanes; y, z, w are scrambled. */
+/* Normals of WIDTH elements from `first` on, of all lanes; y, z, w are the draw and the key, mixed. */
 INLINE void normals(uint32_t first, uint32_t y0, uint32_t z0, uint32_t w0, float out[LANES][WIDTH]) {
     for (int i = 0; i < WIDTH; i++) {
-        uint32_t x = scrambled(first + (uint32_t)i), y = y0, z = z0, w = w0;
+        uint32_t x = folded(scrambled(first + (uint32_t)i)), y = y0, z = z0, w = w0;
         x += y * w; y += z * x; z += x * y; w += y * z;
-        x ^= x >> 16; y ^= y >> 16; z ^= z >> 16; w ^= w >> 16;
+        x = folded(x); y = folded(y); z = folded(z); w = folded(w);
         x += y * w; y += z * x; z += x * y; w += y * z;
         float near = radius(uniform(x)), far = radius(uniform(z)), cosine, sine;
         turned(uniform(y), &cosine, &sine);
@@ -71,10 +88,11 @@ void murho_draw(const int64_t *draws, size_t count, uint64_t seed, uint32_t stre
     void (*fill)(uint32_t, uint32_t, uint32_t, uint32_t, float[LANES][WIDTH]) =
         HAS_AVX2 ? normals_avx2 : normals_of_any_cpu;
     const size_t quarter = (n + LANES - 1) / LANES;
-    const uint32_t z = scrambled(stream ^ (uint32_t)(seed >> 32)), w = scrambled((uint32_t)seed);
+    const uint64_t key = splitmix64(seed ^ (uint64_t)stream << 32);
+    const uint32_t z = (uint32_t)(key >> 32), w = (uint32_t)key;
     float noise[LANES][WIDTH];
     for (size_t draw = 0; draw < count; draw++) {
-        const uint32_t y = scrambled((uint32_t)draws[draw]);
+        const uint32_t y = mixed(scrambled((uint32_t)draws[draw]));
         float *row = out + draw * n;
         for (size_t first = 0; first < quarter; first += WIDTH) {
             fill((uint32_t)first, y, z, w, noise);

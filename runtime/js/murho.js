@@ -8,7 +8,7 @@
  * Types and what each function takes are in murho.d.ts.
  */
 
-import { fetchBytes, read, sha256 } from "./artifact.js";
+import { fetchBytes, read, sha256, weakness } from "./artifact.js";
 import { factorsAt, stretch } from "./conformal.js";
 import { Engine, runtimeOf } from "./engine.js";
 import { InputError } from "./errors.js";
@@ -43,6 +43,8 @@ export async function load(source, options = {}) {
   const { backend } = options;
   const { bytes, name } = await fetchBytes(source);
   const artifact = await read(bytes, name);
+  const warning = weakness(artifact.card);
+  if (warning) console.warn(warning);
   return new Model(artifact, await Engine.open(artifact, await runtimeOf(backend), name));
 }
 

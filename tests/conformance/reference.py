@@ -17,21 +17,33 @@ NOISE_STREAM = 2**31
 SMALLEST_SCALE = 0.001
 
 
-# The generator: pcg4d (Jarzynski & Olano, JCGT 9(3), 2020), then Box & Muller (1958).
+# The generator: SplitMix64 (Steele, Lea & Flood, 2014), lowbias32 (Wellons, 2018), pcg4d (Jarzynski & Olano, JCGT 9(3),
+# 2020), then Box & Muller (1958).
 
 
 def words(draws: Sequence[int], seed: int, stream: int, quarter: int) -> Integers:
-    """The output words x, y, z, w of pcg4d, [S, 4, quarter], each from 0 to 2^32 - 1."""
+    """The output words x, y, z, w, [S, 4, quarter], each from 0 to 2^32 - 1."""
     v = np.empty((4, len(draws), quarter), dtype=np.uint64)
     v[0] = np.arange(quarter)
     v[1] = np.array([draw % 2**32 for draw in draws], dtype=np.uint64)[:, np.newaxis]
-    v[2] = stream ^ (seed >> 32) % 2**32
-    v[3] = seed % 2**32
-    v = (v * np.uint64(1664525) + np.uint64(1013904223)) & BITS
+    v[:2] = (v[:2] * np.uint64(1664525) + np.uint64(1013904223)) & BITS
+    v[:2] ^= v[:2] >> np.uint64(16)
+    for factor, shift in ((0x7FEB352D, 15), (0x846CA68B, 16)):
+        v[1] = (v[1] * np.uint64(factor)) & BITS
+        v[1] ^= v[1] >> np.uint64(shift)
+    v[2], v[3] = divmod(splitmix64((seed ^ stream << 32) % 2**64), 2**32)
     _mix(v)
     v ^= v >> np.uint64(16)
     _mix(v)
     return np.moveaxis(v, 0, 1)
+
+
+def splitmix64(state: int) -> int:
+    """The first number from this state; both from 0 to 2^64 - 1."""
+    v = (state + 0x9E3779B97F4A7C15) % 2**64
+    v = (v ^ v >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    v = (v ^ v >> 27) * 0x94D049BB133111EB % 2**64
+    return v ^ v >> 31
 
 
 def _mix(v: Integers) -> None:

@@ -59,9 +59,9 @@ test("seeds as numbers and as BigInts", async () => {
 
 test("a card keeps a seed that no double holds", async () => {
   const text = (seed) =>
-    `{"schema": 4, "name": "a \\" 12345678901234567", "task": "", "inputs": [], "outputs": [], "states": [], ` +
+    `{"schema": 5, "name": "a \\" 12345678901234567", "task": "", "inputs": [], "outputs": [], "states": [], ` +
     `"posterior_sha256": "", "draws": 256, "levels": [0.12345678901234567], "seed": ${seed}, "horizon": 1, ` +
-    `"generator": "pcg4d-boxmuller-1"}`;
+    `"generator": "pcg4d-boxmuller-2"}`;
   for (const seed of ["9223372036854775807", "-9223372036854775808", "42"]) {
     const card = parseCard(text(seed));
     assert.equal(card.seed, BigInt(seed));
@@ -108,6 +108,22 @@ test("an artifact as bytes, Blob and URL", async () => {
   const content = await bytes("lstm");
   const sources = [content, content.slice().buffer, new Blob([content]), pathToFileURL(path("lstm"))];
   for (const source of sources) assert.equal((await load(source)).card.name, (await load(path("lstm"))).card.name);
+});
+
+test("an artifact of the earlier generator warns, and answers as it always did", async (context) => {
+  const warned = context.mock.method(console, "warn", () => {});
+  const folder = fileURLToPath(new URL("../../../tests/schema4", import.meta.url));
+  const expected = JSON.parse(await readFile(`${folder}/paths.json`));
+  const model = await load(`${folder}/paths.onnx`);
+  assert.equal(warned.mock.callCount(), 1);
+  assert.match(warned.mock.calls[0].arguments[0], /generator pcg4d-boxmuller-1, .* noise and the first .* half their radii/);
+  const { data, shape } = expected.inputs.x;
+  const { draws, seed, noise } = expected;
+  const found = await model.predict({ data, dims: shape }, { draws, seed: BigInt(seed), level: 0.8, noise: noise === 1 });
+  const { data: mean, limit } = expected.expected.mean;
+  mean.forEach((value, k) => assert.ok(Math.abs(value - found.mean.data[k]) < limit, `${value} ${found.mean.data[k]}`));
+  await load(path("paths"));
+  assert.equal(warned.mock.callCount(), 1);
 });
 
 test("every changed byte is noticed", async () => {
@@ -199,9 +215,9 @@ test("rows without returns, and answers beyond float32", async () => {
 test("files that are none", async () => {
   await assert.rejects(load("/no/such/file.onnx"), { name: "ArtifactError", message: /^Cannot read the artifact \/no/ });
   await assert.rejects(load(Uint8Array.of(80, 75, 3, 4, 0)), { name: "ArtifactError", message: /TorchScript/ });
-  const newer = (await readFile(path("lstm"))).toString("latin1").replace('"schema": 4', '"schema": 9');
+  const newer = (await readFile(path("lstm"))).toString("latin1").replace('"schema": 5', '"schema": 9');
   await assert.rejects(load(new Uint8Array(Buffer.from(newer, "latin1"))), {
-    message: "The artifact has card schema 9; this murho reads 4. Upgrade murho.",
+    message: "The artifact has card schema 9; this murho reads 4 and 5. Upgrade murho.",
   });
 });
 

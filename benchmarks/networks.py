@@ -77,4 +77,4 @@ def make(subject: Subject, folder: Path) -> Made:
         for name, sampling in subject.artifacts.items():
             export_checkpoint(load_checkpoint(checkpoint), paths[name], sampling=sampling)
     models = {name: load(path, trusted=True) for name, path in paths.items()}
-    return Made(BlitzLoop(checkpoint, models["weights.onnx"].card), paths, models)
+    return Made(BlitzLoop(load_checkpoint(checkpoint).network(), models["weights.onnx"].card), paths, models)

@@ -72,6 +72,7 @@ Artifact = Annotated[
 Trusted = Annotated[
     bool, typer.Option("--trusted", help="Open a .pt or .pt2 file, which is a program that can do anything.")
 ]
+NETWORK_HELP = "The checkpoint, or module:factory, a function that returns the trained network,"
 CheckpointFile = Annotated[Path, typer.Argument(help="A checkpoint written by murho train.", show_default=False)]
 Features = Annotated[
     list[str], typer.Option("--feature", help="A further column that the network sees; may be repeated.")
@@ -365,9 +366,21 @@ def page(
 
 
 @app.command()
-def verify(artifact: Artifact, checkpoint: CheckpointFile, json: Json = None, trusted: Trusted = False) -> None:
-    """Repeat an artifact's proof against the BLiTZ network in a checkpoint, and print the report."""
-    extra(".tasks", "train").verify(artifact, checkpoint, json, trusted)
+def verify(
+    artifact: Artifact,
+    network: Annotated[str, typer.Argument(help=f"{NETWORK_HELP} it was made from.", show_default=False)],
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inputs for the proof, in raw units: .npy, .npz by the inputs' names, or a CSV file.",
+            show_default="drawn around the artifact's input mean",
+        ),
+    ] = None,
+    json: Json = None,
+    trusted: Trusted = False,
+) -> None:
+    """Repeat an artifact's proof against the BLiTZ network that it was made from, and print the report."""
+    extra(".tasks", "train").verify(artifact, network, example, json, trusted)
 
 
 @app.command()
@@ -382,7 +395,7 @@ def info(
 def bench(
     artifact: Annotated[list[Path], typer.Argument(help="Artifacts of one network.", show_default=False)],
     against: Annotated[
-        Path | None, typer.Option(help="The checkpoint they were made from: times BLiTZ's own loop too.")
+        str | None, typer.Option(help=f"{NETWORK_HELP} they were made from: times BLiTZ's own loop too.")
     ] = None,
     batch: Annotated[list[int], typer.Option(min=1, help="Rows in a call; may be repeated.")] = [1, 64],  # noqa: B006
     draws: Annotated[list[int], typer.Option(min=16, help="Weight draws; may be repeated.")] = [100, 1000],  # noqa: B006

@@ -21,7 +21,8 @@ from ..runtime.typical import typical_inputs
 from .entry import extra
 from .tables import console, write_json
 
-System = Callable[[NDArray[np.float32], int, int], Intervals]  # of x, a number of draws, and a seed
+Inputs = NDArray[Any] | tuple[NDArray[Any], ...]
+System = Callable[[Inputs, int, int], Intervals]  # of x, a number of draws, and a seed
 
 LOOP = "BLiTZ loop"
 LOCAL = ", local"  # ends the name of an artifact that samples outputs in place of weights
@@ -33,7 +34,7 @@ WARM_UP = 5  # calls: the first ones of a shape allocate, optimise, try sizes of
 def run(
     artifacts: list[Path],
     *,
-    against: Path | None,
+    against: str | None,
     batches: list[int],
     draw_counts: list[int],
     rounds: int,
@@ -54,7 +55,10 @@ def run(
             "network and storage together."
         )
     systems: dict[str, System] = {system_name(model): _murho(model) for model in models}
-    loop = None if against is None else extra(".loop", "train").BlitzLoop(against, card)
+    loop = None
+    if against is not None:
+        network = extra(".networks", "train").network_of(against)
+        loop = extra(".loop", "train").BlitzLoop(network, card, against)
     if loop is not None:
         systems[LOOP] = lambda x, draws, seed: loop(x, draws, LEVEL)
     turns = {name: max(1, rounds // 3) if name == LOOP else rounds for name in systems}
@@ -62,7 +66,8 @@ def run(
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("", total=len(batches) * len(draw_counts) * sum(turns.values()))
         for batch in batches:
-            x = typical_inputs(card, batch)[0]
+            inputs = typical_inputs(card, batch)
+            x = inputs if len(inputs) > 1 else inputs[0]
             for draws in draw_counts:
                 progress.update(task, description=f"{batch} rows, {draws} draws")
                 short = {name: system for name, system in systems.items() if name != LOOP}
@@ -81,7 +86,7 @@ def system_name(model: Model) -> str:
     return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
 
 
-def warm_up(systems: dict[str, System], x: NDArray[np.float32], draws: int) -> None:
+def warm_up(systems: dict[str, System], x: Inputs, draws: int) -> None:
     for system in systems.values():
         for call in range(WARM_UP):
             system(x, draws, _first_seed(x, draws) - 1 - call)
@@ -90,7 +95,7 @@ def warm_up(systems: dict[str, System], x: NDArray[np.float32], draws: int) -> N
 def timed(
     systems: dict[str, System],
     turns: dict[str, int],
-    x: NDArray[np.float32],
+    x: Inputs,
     draws: int,
     after: Callable[[str, Intervals], object] = lambda name, answer: None,
     settled: Collection[str] = (),
@@ -119,11 +124,15 @@ def timed(
     return times, answers
 
 
-def _first_seed(x: NDArray[np.float32], draws: int) -> int:
-    return (len(x) << 40) + (draws << 16)
+def _first_seed(x: Inputs, draws: int) -> int:
+    return (len(_first(x)) << 40) + (draws << 16)
 
 
-def check(card: Card, answers: dict[str, Intervals], loop: Any, x: NDArray[np.float32]) -> None:
+def _first(x: Inputs) -> NDArray[Any]:
+    return x[0] if isinstance(x, tuple) else x
+
+
+def check(card: Card, answers: dict[str, Intervals], loop: Any, x: Inputs) -> None:
     """Compare what was timed: artifacts draw by draw, with BLiTZ at equal noise, and with BLiTZ's loop in law."""
     for local in (False, True):
         ours = {name: a for name, a in answers.items() if name != LOOP and name.endswith(LOCAL) == local}
@@ -132,11 +141,11 @@ def check(card: Card, answers: dict[str, Intervals], loop: Any, x: NDArray[np.fl
 
 
 def _check_alike(
-    card: Card, ours: dict[str, Intervals], free: Intervals | None, loop: Any, x: NDArray[np.float32], local: bool
+    card: Card, ours: dict[str, Intervals], free: Intervals | None, loop: Any, x: Inputs, local: bool
 ) -> None:
     """Check artifacts that sample alike."""
     first = next(iter(ours.values()))
-    scale, offset = raw_units(card.scaling, x)
+    scale, offset = raw_units(card.scaling, _first(x))
     for name, answer in ours.items():
         error, allowed = relative_error(answer.samples, first.samples, scale, offset)
         if error > allowed:
@@ -154,11 +163,11 @@ def _check_alike(
         raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
 
 
-def check_at_equal_noise(card: Card, answer: Intervals, loop: Any, x: NDArray[np.float32], local: bool) -> None:
+def check_at_equal_noise(card: Card, answer: Intervals, loop: Any, x: Inputs, local: bool) -> None:
     """Compare an artifact's first draws with those of BLiTZ's own layers, the generator's noise put in."""
     if card.weakness:
         raise MurhoError(f"The artifact cannot be compared with BLiTZ at equal noise. {card.weakness}")
-    few, units = answer.draws[:8], raw_units(card.scaling, x)
+    few, units = answer.draws[:8], raw_units(card.scaling, _first(x))
     wanted, largest = loop.given(x, few, answer.seed, local), largest_value(answer.samples, *units)
     error, allowed = relative_error(answer.samples[: len(few)], wanted, *units, largest)
     if error > allowed:

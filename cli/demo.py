@@ -93,7 +93,9 @@ def work(
     if data.task != "classification":
         console.print(f"4. Calibrated on {len(data.calibration)} rows that training did not see.")
     with console.status(Text("Predicting the test part with BLiTZ's loop and with murho …")):
-        seconds, intervals = _timed(models, BlitzLoop(path, models["model.onnx"].card), data.test.x, draws, seed)
+        seconds, intervals = _timed(
+            models, BlitzLoop(checkpoint.network(), models["model.onnx"].card), data.test.x, draws, seed
+        )
     return Demo(data, out, draws, seed, checkpoint, models, proofs, seconds, intervals)
 
 

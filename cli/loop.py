@@ -2,56 +2,61 @@
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import Intervals
 from ..export.montecarlo import Plan
-from ..export.posterior import posterior_sha256
+from ..export.posterior import posterior_sha256, read_posteriors
 from ..export.reference import Reference, generator_epsilon, one_thread
 from ..export.subject import examine
+from ..export.writer import as_forward_takes
 from ..runtime.contract import Card
 from ..runtime.errors import InputError
 from ..runtime.intervals import summarise
-from ..train import load_checkpoint
-from .tasks import example_inputs
+from ..runtime.typical import typical_inputs
+
+Inputs = NDArray[Any] | tuple[NDArray[Any], ...]
 
 
 class BlitzLoop:
-    """BLiTZ's own network from a checkpoint, called like an artifact."""
+    """BLiTZ's own network, called like an artifact that was made from it.
 
-    def __init__(self, checkpoint: Path, card: Card) -> None:
-        self._checkpoint = load_checkpoint(checkpoint)
-        self._network = self._checkpoint.network()
+    Raises InputError for a network that the artifact was not made from, whose `name` the message says.
+    """
+
+    def __init__(self, network: nn.Module, card: Card, name: str = "this") -> None:
+        self._network = network
         self.card = card
-        self._names, self._horizon, self._storage = card.output.names, card.horizon, card.storage
-        posteriors = self.reference.posteriors
+        self._names, self._horizon = card.output.names, card.horizon
+        posteriors = read_posteriors(network, "plain", card.storage)
         if posterior_sha256(posteriors.values()) != card.posterior_sha256:
-            raise InputError(f"{checkpoint} is not the network that the artifacts were made from.")
+            raise InputError(f"{name} is not the network that the artifacts were made from.")
 
     @cache  # noqa: B019 - a loop lives as long as its command
     def _reference(self, local: bool) -> Reference:
-        loaded = self._checkpoint
-        plan = Plan(loaded.scaling, local, noise=loaded.noise, storage=self._storage, horizon=self._horizon)
-        return examine(self._network, example_inputs(loaded), plan, loaded.task).reference
+        card = self.card
+        names = tuple(array.name for array in card.outputs)
+        plan = Plan(card.scaling, local, outputs=names, noise=card.noise, storage=card.storage, horizon=card.horizon)
+        example = as_forward_takes(self._network, card, typical_inputs(card, 32))
+        return examine(self._network, example, plan, card.task, "plain").reference
 
-    def __call__(self, x: NDArray[np.float32], draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:
-        """Intervals for x [B, …] in raw units, from `draws` forward passes, without observation noise."""
+    def __call__(self, x: Inputs, draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:
+        """Intervals for x [B, …] in raw units, several inputs a tuple, from `draws` forward passes without noise."""
         with torch.no_grad(), one_thread():
             samples = self.samples(x, draws)
         return summarise(samples, level, np.arange(draws), 0, self._names)
 
-    def samples(
-        self, x: NDArray[np.float32], draws: int, forward: Callable[[Tensor], Tensor] | None = None
-    ) -> NDArray[np.float32]:
+    def samples(self, x: Inputs, draws: int, forward: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.float32]:
         """BLiTZ's samples [S, B, …] in raw units; `forward` stands for the network's pass, where that was compiled."""
-        rows, reference = torch.from_numpy(x), self.reference
-        if self._horizon > 1:
-            return next(iter(reference.free([rows], draws, seed=0).values())).astype(np.float32)
+        inputs, reference = _tensors(x), self.reference
+        if self._horizon > 1 or len(inputs) > 1 or reference.plan.keywords:
+            return next(iter(reference.free(inputs, draws, seed=0).values())).astype(np.float32)
+        rows = inputs[0]
         scaled, once = reference.scaled(rows), reference.network if forward is None else forward
         outputs = np.stack([once(scaled).numpy() for _ in range(draws)])
         return reference.in_raw_units(outputs.astype(np.float64), rows).astype(np.float32)
@@ -61,9 +66,11 @@ class BlitzLoop:
         """The network as its users call it, with its posteriors and its scaling."""
         return self._reference(local=False)
 
-    def given(
-        self, x: NDArray[np.float32], draws: NDArray[np.int64], seed: int, local: bool = False
-    ) -> NDArray[np.float64]:
+    def given(self, x: Inputs, draws: NDArray[np.int64], seed: int, local: bool = False) -> NDArray[np.float64]:
         """BLiTZ's samples [S, B, …] in raw units with the generator's ε put in, as weights or as local ones."""
-        samples = self._reference(local).given([torch.from_numpy(x)], draws.tolist(), generator_epsilon(seed))
+        samples = self._reference(local).given(_tensors(x), draws.tolist(), generator_epsilon(seed))
         return next(iter(samples.values()))
+
+
+def _tensors(x: Inputs) -> list[Tensor]:
+    return [torch.from_numpy(part) for part in (x if isinstance(x, tuple) else (x,))]

@@ -16,6 +16,7 @@ from ..data import forecast_names
 from ..export import required_operators, to_onnx, to_ort, to_pt2, to_torchscript
 from ..export import verify as prove
 from ..models import Forecaster
+from ..runtime.artifact import read
 from ..runtime.contract import Array
 from ..runtime.errors import InputError
 from ..runtime.typical import typical_input
@@ -30,6 +31,7 @@ from ..train import (
     save_checkpoint,
 )
 from .examples import say
+from .networks import example_of, network_of
 from .tables import changes, console, write_json
 
 WRITERS = {".onnx": to_onnx, ".pt": to_torchscript, ".pt2": to_pt2}
@@ -132,10 +134,11 @@ def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> NDArray[Any]:
     return typical_input(Array("x", axes, (None, *checkpoint.shape)), checkpoint.scaling, rows)
 
 
-def verify(artifact: Path, checkpoint: Path, json_path: Path | None, trusted: bool) -> None:
-    loaded = load_checkpoint(checkpoint)
+def verify(artifact: Path, network: str, example: Path | None, json_path: Path | None, trusted: bool) -> None:
+    trained = network_of(network)
+    inputs = None if example is None else example_of(read(artifact).card, example)
     with console.status(Text(f"Proving {artifact} against BLiTZ …")):
-        report = prove(artifact, loaded.network(), example_inputs(loaded), trusted=trusted)
+        report = prove(artifact, trained, inputs, trusted=trusted)
     table = Table(title=f"{artifact} says what BLiTZ says", title_justify="left")
     for column in ("proof", "result", "allowed"):
         table.add_column(column)

@@ -129,7 +129,7 @@ def verify(
             f"the network's {digest[:12]}…. Export the network again."
         )
     if example is None:
-        example = _as_forward_takes(network, card, typical_inputs(card, 8))
+        example = as_forward_takes(network, card, typical_inputs(card, 8))
     local = any(site.sampling == "local" for site in card.sites)
     names = tuple(array.name for array in card.outputs)
     plan = Plan(
@@ -145,7 +145,7 @@ def verify(
         return prove(examine(network, example, plan, card.task, "plain"), artifact)
 
 
-def _as_forward_takes(network: nn.Module, card: Card, inputs: tuple[NDArray[Any], ...]) -> Example:
+def as_forward_takes(network: nn.Module, card: Card, inputs: tuple[NDArray[Any], ...]) -> Example:
     """Inputs in the card's order as an example: by name where forward has these names, else by their places."""
     parameters = inspect.signature(network.forward).parameters.values()
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import checks
 from .errors import ArtifactError, InputError
+from .scalers import moments
 
 SCHEMA = 5
 GENERATOR = "pcg4d-boxmuller-2"
@@ -83,6 +84,21 @@ class Scaling:
                     f"{scale} must hold numbers above 0, not {checks.shown(getattr(self, scale))}: a feature that "
                     "never varies has no scale; take 1 for it."
                 )
+
+    @classmethod
+    def from_sklearn(cls, scaler_x: Any = None, scaler_y: Any = None) -> "Scaling":
+        """The scaling of a network that was trained on what scikit-learn's fitted scalers gave, each None for none.
+
+        `scaler_x` was fitted on the columns of x, in their order, and `scaler_y` on the target(s); where one scaler
+        served both, on a series of one column, pass it twice. StandardScaler, MinMaxScaler, MaxAbsScaler and
+        RobustScaler are read, with any of their options but `clip`. The numbers are rounded to float32, as the file
+        has them. Raises InputError for any other scaler, and for one that is not fitted.
+        """
+        sides: list[Any] = [
+            ((0.0,), (1.0,)) if scaler is None else moments(scaler, name)
+            for name, scaler in (("scaler_x", scaler_x), ("scaler_y", scaler_y))
+        ]
+        return cls(*sides[0], *sides[1])
 
 
 @dataclass(frozen=True)

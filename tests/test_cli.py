@@ -725,7 +725,7 @@ def answers(folder: Path, demo: Outcome) -> tuple[dict[str, murho.Intervals], Bl
         opened = [murho.load(path, trusted=True) for path in ("demo/model.onnx", "demo/model.pt")]
         models = {f"murho {model.engine}": model for model in opened}
         card = models["murho onnxruntime"].card
-        loop = BlitzLoop(Path("demo/checkpoint.pt"), card)
+        loop = BlitzLoop(load_checkpoint("demo/checkpoint.pt").network(), card)
     x = typical_inputs(card, 3)[0]
     assert x.shape == (3, WINDOW, 1)
     torch.manual_seed(0)

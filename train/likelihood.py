@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, stats
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset, standardise, with_validation
-from ..runtime.contract import SMALLEST_SCALE, Noise
+from ..data.dataset import Dataset, Part, standardise, with_validation
+from ..runtime.contract import SMALLEST_SCALE, Noise, Scaling
 from ..runtime.errors import InputError
 from .elbo import predict
 
@@ -38,32 +38,77 @@ def negative_log_likelihood(noise: Noise) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def residual_noise(
-    network: nn.Module, data: Dataset, distribution: str = "gaussian", degrees: int = 0, seed: int = 0
+    network: nn.Module,
+    data: Dataset | tuple[ArrayLike, ArrayLike],
+    distribution: str = "gaussian",
+    degrees: int = 0,
+    seed: int = 0,
+    *,
+    scaling: Scaling | None = None,
 ) -> Noise:
-    """Constant noise for each value that a trained network predicts, from its residuals on the validation examples.
+    """Constant noise for each value that a trained network predicts, from its residuals on rows it was not trained on.
 
-    Those are the last 15 % of the training part, which `fit` kept out. A residual is the truth minus the mean of 64
-    sampled predictions; how unsure the weights are is in it too, so their variance is taken off: of the mean square for
-    a Gaussian, and in proportion from the scale of greatest likelihood for a Student-t with so many `degrees`.
+    Of a `Dataset` those are the validation examples, the last 15 % of the training part, which `fit` kept out. Else
+    `data` are such rows, x [N, …] and y [N, O], in raw units with the `scaling` that the export gets, or without one in
+    the network's units. A residual is the truth minus the mean of 64 sampled predictions; how unsure the weights are is
+    in it too, so their variance is taken off: of the mean square for a Gaussian, and in proportion from the scale of
+    greatest likelihood for a Student-t with so many `degrees`. The network is not changed.
 
-    Raises InputError for a network whose output is not [B, O], for O values.
+    Raises InputError for a network whose output is not [B, O], for O values, and for rows that do not fit it.
     """
     Noise(distribution, degrees)  # checks them
-    x, y = standardise(with_validation(data)[1], data.scaling)
-    device = next(network.parameters()).device
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        rows = torch.from_numpy(x).to(device)
-        samples = np.stack([predict(network.eval(), rows).double().cpu().numpy() for _ in range(SAMPLES)])
+    if isinstance(data, Dataset):
+        if scaling is not None:
+            raise InputError("A Dataset has a scaling of its own. Leave scaling out.")
+        x, y = standardise(with_validation(data)[1], data.scaling)
+    else:
+        x, y = standardise(_rows(data), scaling or Scaling())
+    samples = _sampled(network, x, seed)
     if samples.shape[1:] != y.shape:
         raise InputError(f"The network gives shape {samples.shape[1:]} for truth of {y.shape}. Build it for that.")
     residuals = y - samples.mean(axis=0)
     total = np.square(residuals).mean(axis=0)
+    if not (np.isfinite(total) & (total > 0)).all():
+        raise InputError("The network's residuals are zero or not finite, so they tell no noise. Give more rows.")
     own = np.clip(1 - samples.var(axis=0, ddof=1).mean(axis=0) * (1 + 1 / SAMPLES) / total, 0.01, 1)
     scale = np.sqrt(total)
     if degrees:
         scale = np.array([_student_scale(column, degrees) for column in residuals.T])
     return Noise(distribution, degrees, tuple((scale * np.sqrt(own)).astype(np.float32).tolist()))
+
+
+def _rows(data: tuple[ArrayLike, ArrayLike]) -> Part:
+    """Rows in raw units, checked."""
+    if not isinstance(data, tuple) or len(data) != 2:
+        raise InputError("data must be a Dataset, or a tuple (x, y) of rows that training did not see.")
+    x, y = (np.asarray(part) for part in data)
+    for name, values in (("x", x), ("y", y)):
+        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+            raise InputError(f"{name} must hold finite numbers, not {values.dtype} with others. Drop such rows first.")
+    y = y.reshape(-1, 1) if y.ndim == 1 else y
+    if x.ndim < 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
+        raise InputError(
+            f"x must be [rows, …] and y [rows, values], of the same 2 rows or more, but they are {x.shape} and "
+            f"{y.shape}."
+        )
+    return Part(x.astype(np.float32), y.astype(np.float32), np.arange(len(x)))
+
+
+def _sampled(network: nn.Module, x: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Predictions [64, N, O] in the network's units."""
+    own = next(p for p in network.parameters() if p.is_floating_point())
+    modes = {module: module.training for module in network.modules()}
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            rows = torch.from_numpy(x).to(own.device, own.dtype)
+            network.eval()
+            return np.stack([predict(network, rows).double().cpu().numpy() for _ in range(SAMPLES)])
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:  # whatever the user's forward raises
+        raise InputError(f"The network cannot take an input of shape {list(x.shape)} ({error}).") from None
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def _student_scale(residuals: NDArray[np.float64], degrees: int) -> float:

@@ -44,6 +44,8 @@ from .inputs import (
 )
 from .intervals import Intervals, Quantiles, check_finite, moments, summarise, unsureness
 from .online import Forecast, OnlineState
+from .reading import read_file
+from .state_json import MOST_BYTES, from_json, to_json
 from .stream import Stream, check_streams
 
 if TYPE_CHECKING:
@@ -365,7 +367,7 @@ class Model:
         """Write what `observe` has learnt as JSON: the whole file or nothing. Raises InputError where it cannot."""
         path = checks.file_path("path", path)
         state = self._online or self._fresh()
-        write_file(path, online.to_json(state, self._identity()).encode())
+        write_file(path, to_json(state, self._identity()))
 
     def load_state(self, path: str | os.PathLike[str]) -> None:
         """Go on from a state that `save_state` wrote.
@@ -373,12 +375,13 @@ class Model:
         Raises ArtifactError for a missing or damaged file, and for the state of another artifact or calibration.
         """
         path = checks.file_path("path", path)
+        outputs = self._fresh().theta.shape[2]
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            content = read_file(path, MOST_BYTES)
+        except ValueError as error:
             raise ArtifactError(f"Cannot read the state {path}: {error}.") from None
         with self._lock:
-            self._online, self._latest = online.from_json(text, self._identity()), None
+            self._online, self._latest = from_json(content, self._identity(), outputs), None
 
     def _as_written(self) -> Artifact:
         artifact = read(self._path)
@@ -394,7 +397,7 @@ class Model:
 
     def _fresh(self) -> OnlineState:
         check_can_be_calibrated(self.card)
-        levels = self.card.calibration.levels if self.card.calibration else sorted(self.card.levels)
+        levels = self.card.calibration.levels if self.card.calibration else sorted(set(self.card.levels))
         outputs = self.card.output.shape[1]
         assert outputs is not None
         return online.initial(levels, outputs)

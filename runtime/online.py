@@ -15,7 +15,6 @@ DtACI). For u = log(score), the logarithm of the factor at which the interval wo
 It starts at θ_i = 0, w_i = 1/m. The factor lies between 0.05 and 20, so no interval is ever empty or infinite.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import conformal
-from .errors import ArtifactError
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +30,6 @@ STEPS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 SHARE = 1 / 500
 BOUND = 3.0
 SMALLEST_SCORE = 1e-9
-SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,51 +119,6 @@ def told(state: OnlineState, truth: Floats) -> OnlineState:
             if k + 1 < outputs:
                 left.append(replace(forecast, known=k + 1))
     return replace(updated(state, scored), pending=tuple(left))
-
-
-def to_json(state: OnlineState, artifact: str) -> str:
-    """The state as text; `artifact` names what it belongs to."""
-    pending = [
-        {"median": f.median.tolist(), "lower": f.lower.tolist(), "upper": f.upper.tolist(), "known": f.known}
-        for f in state.pending
-    ]
-    return json.dumps(
-        {
-            "format": "murho.state",
-            "schema": SCHEMA,
-            "artifact": artifact,
-            "levels": state.levels,
-            "theta": state.theta.tolist(),
-            "weights": state.weights.tolist(),
-            "observed": state.observed,
-            "pending": pending,
-        }
-    )
-
-
-def from_json(text: str, artifact: str) -> OnlineState:
-    """Read a state. Raises ArtifactError for a damaged one, and one of another artifact."""
-    try:
-        data: dict[str, Any] = json.loads(text)
-        if data["format"] != "murho.state" or data["schema"] != SCHEMA:
-            raise ValueError(f"format {data['format']}, schema {data['schema']}")
-        state = OnlineState(
-            tuple(data["levels"]),
-            np.array(data["theta"], dtype=np.float64),
-            np.array(data["weights"], dtype=np.float64),
-            tuple(
-                Forecast(np.array(f["median"]), np.array(f["lower"]), np.array(f["upper"]), f["known"])
-                for f in data["pending"]
-            ),
-            data["observed"],
-        )
-        if state.theta.shape != state.weights.shape or state.theta.shape[:2] != (len(STEPS), len(state.levels)):
-            raise ValueError(f"shape {state.theta.shape}")
-    except (ValueError, TypeError, KeyError) as error:
-        raise ArtifactError(f"This is not a state that save_state wrote, or it is damaged ({error}).") from None
-    if data["artifact"] != artifact:
-        raise ArtifactError("The state belongs to another artifact or calibration. Load the one it was saved with.")
-    return state
 
 
 def _geometry(forecast: Forecast) -> tuple[Floats, Floats, Floats]:

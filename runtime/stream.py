@@ -4,7 +4,6 @@ After rows x₁ … x_t the answer is the network's for the whole sequence x₁ 
 """
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +19,8 @@ from .files import write_file
 from .inputs import Input, as_inputs, as_numpy, check_answer
 from .intervals import Intervals
 from .planner import VECTOR
+from .reading import read_file
+from .stream_npz import MOST_BYTES, from_npz, to_npz
 
 Summarise = Callable[[Samples], Intervals]
 
@@ -69,10 +70,7 @@ class Stream:
         Raises InputError where that fails.
         """
         path = file_path("path", path)
-        content = io.BytesIO()
-        arrays: dict[str, Any] = {f"state{k}": state for k, state in enumerate(self._states or ())}
-        np.savez(content, identity=np.array(self._identity()), rows=np.array(self.rows), **arrays)
-        write_file(path, content.getvalue())
+        write_file(path, to_npz(self._identity(), self.rows, self._states))
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Go on from where a stream of the same artifact, draws and seed was when it was saved.
@@ -80,17 +78,12 @@ class Stream:
         Raises ArtifactError for a missing or damaged file, and for the states of another stream.
         """
         path = file_path("path", path)
+        widths = [state.shape[2] for state in self._card.states]
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                identity, rows = str(saved["identity"]), int(saved["rows"])
-                states = tuple(saved[f"state{k}"] for k in range(len(self._card.states))) if rows else None
-        except Exception as error:  # numpy and zipfile raise nearly anything for a damaged file
+            content = read_file(path, MOST_BYTES)
+            self.rows, self._states = from_npz(content, self._identity(), len(self._padded), widths)
+        except ValueError as error:
             raise ArtifactError(f"Cannot read the states of a stream from {path}: {error}.") from None
-        if identity != self._identity():
-            raise ArtifactError(
-                f"{path} holds the states of another stream: of another artifact, other draws or another seed."
-            )
-        self._states, self.rows = states, rows
 
     def _identity(self) -> str:
         about = f"{self._card.posterior_sha256} {self._seed} {self._draws.tolist()}"

@@ -205,7 +205,11 @@ def test_the_state_of_another_calibration(artifacts: dict[str, Path], tmp_path: 
     text = (tmp_path / "state.json").read_text()
     for state, message in (
         (text, "The state belongs to another artifact or calibration. Load the one it was saved with."),
-        ("{}", "This is not a state that saveState wrote, or it is damaged (format undefined, schema undefined)."),
+        (
+            "{}",
+            "This is not a state that saveState wrote, or it is damaged (format undefined, schema undefined; "
+            "expected murho.state, 2).",
+        ),
     ):
         (answer,) = ask(artifacts["calibrated"], ["loadState", state])
         assert answer["error"] == {"name": "ArtifactError", "message": message}

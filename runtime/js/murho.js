@@ -109,7 +109,7 @@ export class Model {
   /** Go on from a state that `saveState`, or Python's `save_state`, wrote. */
   async loadState(text, ...rest) {
     checkNoMore("loadState", rest);
-    this.#online = online.fromJson(text, await this.#identity());
+    this.#online = await online.fromJson(text, await this.#identity(), this.#fresh().theta[0][0].length);
     this.#latest = null;
   }
 
@@ -167,7 +167,7 @@ export class Model {
   #fresh() {
     checkCanBeCalibrated(this.card);
     const { calibration, levels, outputs } = this.card;
-    return online.initial(calibration?.levels ?? levels.toSorted((a, b) => a - b), outputs[0].shape[1]);
+    return online.initial(calibration?.levels ?? [...new Set(levels)].sort((a, b) => a - b), outputs[0].shape[1]);
   }
 
   /** What a state belongs to: the posterior, and the calibration that its scores are taken against. */

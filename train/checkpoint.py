@@ -1,12 +1,9 @@
 """A checkpoint: the best weights, what they were trained on, and all that a training needs to go on where it stopped.
 
-The file holds tensors and plain Python values only, so `torch.load(path, weights_only=True)` reads it.
+The file holds tensors and plain Python values only, see `weights_file`.
 """
 
 import dataclasses
-import io
-import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +16,12 @@ from .. import models
 from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import ArtifactError, InputError
 from ..runtime.files import write_file
+from ..runtime.reading import read_file
+from .checkpoint_check import check_architecture, check_fields
 from .history import History
+from .weights_file import MOST_BYTES, from_bytes, to_bytes
 
-SCHEMA = 3
+SCHEMA = 4
 FORMAT = "murho.checkpoint"
 
 State = dict[str, torch.Tensor]
@@ -80,9 +80,10 @@ class Checkpoint:
                 "yourself and call checkpoint.restore(network)."
             )
         try:
+            check_architecture(self.kind, self.config, self.state)
             network: nn.Module = getattr(models, self.kind)(**self.config)
             load_weights(network, self.state)
-        except (InputError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ArtifactError(f"The checkpoint's weights and settings do not agree ({error}). Train again.") from None
         return network.eval()
 
@@ -118,9 +119,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     fields = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     for key in ("scaling", "history", "noise"):
         fields[key] = fields[key] and dataclasses.asdict(fields[key])
-    content = io.BytesIO()  # torch hides what the system says when it writes a file itself
-    torch.save({"format": FORMAT, "schema": SCHEMA, **fields}, content)
-    write_file(path, content.getvalue())
+    write_file(path, to_bytes({"format": FORMAT, "schema": SCHEMA, **fields}))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -129,33 +128,30 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises InputError for a missing file, ArtifactError for one that is damaged or not a checkpoint.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"There is no checkpoint {str(path)!r}. Check the path, or train first.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of a TorchScript file before it refuses it
-            data = torch.load(path, map_location="cpu", weights_only=True)
-        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums of tensors
-            damaged = archive.testzip()
-    except Exception:  # torch raises nearly anything for a damaged file, and its words would not help
+        data = from_bytes(read_file(path, MOST_BYTES))
+    except ValueError as error:
         raise ArtifactError(
-            f"{str(path)!r} is not a checkpoint, or is damaged. Give the file that training wrote, or train again."
+            f"{str(path)!r} is not a checkpoint, or is damaged ({error}). Give the file that training wrote, or train "
+            "again."
         ) from None
-    if damaged:
-        raise ArtifactError(f"{str(path)!r} is damaged (checksum of {damaged}). Train again.")
-    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+    if data.pop("format", None) != FORMAT:
         raise ArtifactError(f"{str(path)!r} is not a checkpoint of murho. Give the file that training wrote.")
     if (schema := data.pop("schema", None)) != SCHEMA:
         raise ArtifactError(
-            f"{str(path)!r} has checkpoint schema {schema}; this murho reads {SCHEMA}. Use the murho that wrote it, "
-            "or train again."
+            f"{str(path)!r} has checkpoint schema {schema!r:.40}; this murho reads {SCHEMA}. Use the murho that wrote "
+            "it, or train again."
         )
     try:
         data["scaling"] = Scaling(**data["scaling"])
         data["history"] = History(**data["history"])
         data["noise"] = data["noise"] and Noise(**data["noise"])
-        return Checkpoint(**data)
-    except (KeyError, TypeError) as error:
+        checkpoint = Checkpoint(**data)
+        check_fields(data)
+        return checkpoint
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{str(path)!r} lacks or garbles a field ({error}). Train again.") from None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .data import check_splits
+from ..data.dataset import check_splits
 
 SIZES = {
     "channels", "classes", "features", "filters", "hidden", "horizon", "kernel", "layers", "outputs", "padding", "size",

@@ -346,6 +346,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 PATHS = Path(__file__).parent / "conformance" / "paths.onnx"  # of returns: a window that ends in 0 has no answer
 WINDOW = [[[100.0], [101.0], [99.0]]]
+LONG = [[[100.0]] * 99] * 50
 
 
 def in_process(use: Callable[[Client], Awaitable[Any]], **settings: Any) -> Any:
@@ -368,7 +369,7 @@ def test_health_answers_while_the_model_and_the_texts_are_busy(held, monkeypatch
         first = asyncio.create_task(client("/predict", {"x": WINDOW}))
         await asyncio.to_thread(held.began.wait, 20)
         monkeypatch.setattr(program, "checked", slow)
-        second = asyncio.create_task(client("/predict", {"x": WINDOW, "seed": 1}))
+        second = asyncio.create_task(client("/predict", {"x": LONG, "seed": 1}))
         await asyncio.to_thread(reading.wait, 20)
         healthy = [(await client("/health"))[0] for _ in range(3)]
         assert not first.done()
@@ -388,7 +389,8 @@ def test_the_answer_is_written_off_the_event_loop(monkeypatch: pytest.MonkeyPatc
         return write(*values)
 
     monkeypatch.setattr(program, "content", noted)
-    assert in_process(lambda client: client("/predict", {"x": WINDOW}))[0] == 200
+    question = {"x": LONG, "level": [k / 100 for k in range(1, 50)], "draws": 64}
+    assert in_process(lambda client: client("/predict", question), max_levels=49)[0] == 200
     assert threads != [threading.main_thread()]
 
 

@@ -31,6 +31,9 @@ import murho
 from murho.runtime.inputs import check_memory
 
 log = logging.getLogger("uvicorn.error")  # where uvicorn says that it starts and stops
+SMALL = (
+    2**13
+)  # bytes of a body or numbers of an answer: read or written in a millisecond, less than handing over may take
 GONE = 499  # counted, never seen: who asked has closed the connection
 
 
@@ -92,8 +95,10 @@ def create(settings: Settings | None = None) -> FastAPI:
     )
     texts = ThreadPoolExecutor(1, "json")
 
-    async def aside(work: Any, *values: Any) -> Any:
-        """What is done with a request's text and numbers, off the event loop, which is to answer /health at once."""
+    async def aside(size: int, work: Any, *values: Any) -> Any:
+        """What is done with much text or many numbers, off the event loop, which is to answer /health at once."""
+        if size <= SMALL:
+            return work(*values)
         return await asyncio.get_running_loop().run_in_executor(texts, work, *values)
 
     @asynccontextmanager
@@ -110,7 +115,7 @@ def create(settings: Settings | None = None) -> FastAPI:
     @app.post("/predict", response_model=Answer, openapi_extra={"requestBody": question})
     async def predict(request: Request) -> Response:
         body = await body_of(request, settings.max_body, settings.client_seconds)
-        key, inputs, cost = await aside(checked, model.card, settings, body)
+        key, inputs, cost = await aside(len(body), checked, model.card, settings, body)
         try:
             async with asyncio.timeout(settings.answer_seconds):
                 answer, rows = await while_there(request, batcher.ask(key, inputs, cost))
@@ -118,7 +123,8 @@ def create(settings: Settings | None = None) -> FastAPI:
             raise BusyError(
                 f"There was no answer within {settings.answer_seconds:g} seconds. Ask for less, or again in a moment."
             ) from None
-        return Response(await aside(content, answer, rows), media_type="application/json")
+        size = answer.lower.size  # of the whole call: no less than this request's part
+        return Response(await aside(size, content, answer, rows), media_type="application/json")
 
     @app.get("/health")
     async def health() -> dict[str, str]:

@@ -13,10 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .archive import archive
 from .contract import CARD_KEY, DIGEST_KEY, Card
 from .errors import ArtifactError, InputError
 from .files import write_file
+from .onnx_check import check_model
 from .protobuf import bodies, delimited, fields, strings
+from .reading import read_file
 
 # Numbers of fields in onnx.proto.
 _METADATA = 14  # ModelProto.metadata_props, of StringStringEntryProto (key = 1, value = 2)
@@ -25,6 +28,10 @@ _ZIP_MAGIC = b"PK\x03\x04"
 DIGEST_LENGTH = 64
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "pt2": ".pt2"}
 KINDS = {"onnx": "an ONNX artifact", "torchscript": "a TorchScript artifact", "pt2": "a program of torch.export"}
+MOST_BYTES = 2**31 - 1
+"""Of a file; no protobuf message may be larger."""
+MOST_CARD = 2**22
+"""Bytes of a card."""
 _PT2_MARK = "/archive_format"  # an entry of every archive that torch.export writes, and of no other
 
 
@@ -40,16 +47,23 @@ class Artifact:
 
 
 def read(path: str | os.PathLike[str]) -> Artifact:
-    """Read and check a file. Raises ArtifactError if it is missing, empty, cut short, changed, or not murho's."""
+    """Read a file and check all of it that can be checked without running it.
+
+    Raises ArtifactError if it is missing, no regular file, too large, empty, cut short, changed, or not murho's.
+    """
     path = Path(path)
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"Cannot read the artifact {path}: {error.strerror or error}.") from None
+        content = read_file(path, MOST_BYTES)
+    except ValueError as error:
+        raise ArtifactError(f"Cannot read the artifact {path}: {error}.") from None
+    return checked(path, content)
+
+
+def checked(path: Path, content: bytes) -> Artifact:
+    """The artifact whose file has this content; the path's suffix and messages count, nothing is read."""
     if not content:
         raise ArtifactError(f"{path} is empty. Export it again.")
-    zipped = content.startswith(_ZIP_MAGIC)
-    format, entries, digest = _read_zip(path, content) if zipped else ("onnx", *_read_onnx(path, content))
+    format, entries, digest = (_read_zip if content.startswith(_ZIP_MAGIC) else _read_onnx)(path, content)
     if CARD_KEY not in entries or DIGEST_KEY not in entries:
         raise ArtifactError(
             f"{path} is not a murho artifact: it carries no card. Expected a file written by murho.export."
@@ -62,6 +76,11 @@ def read(path: str | os.PathLike[str]) -> Artifact:
             f"{path} is {KINDS[format]} by its content, so its name must end in {SUFFIXES[format]}. A name must not "
             "hide whether a file is data or a program: rename it only if you know where it comes from."
         )
+    if format == "onnx":
+        try:
+            check_model(memoryview(content), card)
+        except ValueError as error:
+            raise ArtifactError(f"{path} is no file that murho.export writes: {error}.") from None
     return Artifact(path, format, card, content)
 
 
@@ -136,10 +155,10 @@ def zip_digest(content: bytes) -> str:
     return hashlib.sha256(memoryview(content)[:-DIGEST_LENGTH]).hexdigest()
 
 
-def _read_onnx(path: Path, content: bytes) -> tuple[dict[str, str], str]:
+def _read_onnx(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
     try:
-        return _scan_onnx(content)
-    except (ValueError, IndexError):
+        return "onnx", *_scan_onnx(content)
+    except ValueError:
         raise ArtifactError(
             f"{path} is not a murho artifact, or is cut short: it reads neither as ONNX nor as a file of torch."
         ) from None
@@ -147,31 +166,41 @@ def _read_onnx(path: Path, content: bytes) -> tuple[dict[str, str], str]:
 
 def _scan_onnx(content: bytes) -> tuple[dict[str, str], str]:
     total = hashlib.sha256()
-    entries = {}
+    entries: dict[str, str] = {}
     view = memoryview(content)
     for number, start, body, end in fields(view):
         if number == _METADATA:
-            pair = {n: bytes(view[body:end][b:e]).decode() for n, _, b, e in fields(view[body:end])}
-            entries[pair.get(1, "")] = pair.get(2, "")
-            if pair.get(1) == DIGEST_KEY:
+            key, value = _entry(view[body:end])
+            if key in entries:
+                raise ValueError(f"two entries {key}")
+            entries[key] = value
+            if key == DIGEST_KEY:
                 continue
         total.update(view[start:end])
     return entries, total.hexdigest()
 
 
+def _entry(pair: memoryview) -> tuple[str, str]:
+    """Key and value of a metadata entry."""
+    if len(pair) > MOST_CARD:
+        raise ValueError("a card too large")
+    (key,), (value,) = strings(pair, 1), strings(pair, 2)
+    return key, value
+
+
 def _read_zip(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
     """The format of an archive, its entries, and the digest over the rest."""
-    import zipfile
-
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            entries = {DIGEST_KEY: archive.comment.decode()} if archive.comment else {}
-            format = "torchscript"
-            for name in archive.namelist():
-                if name.endswith(_PT2_MARK):
-                    format = "pt2"
-                if name.endswith(f"/extra/{CARD_KEY}.json"):
-                    entries[CARD_KEY] = archive.read(name).decode()
-            return format, entries, zip_digest(content)
-    except Exception as error:  # zipfile raises nearly anything for a damaged archive
-        raise ArtifactError(f"{path} is damaged or cut short: {error}. Export it again.") from None
+        found = archive(content, DIGEST_LENGTH)
+        cards = [record for name, record in found.records.items() if name.endswith(f"/extra/{CARD_KEY}.json")]
+        if len(cards) > 1 or any(len(card) > MOST_CARD for card in cards):
+            raise ValueError(f"it has several cards, or one of more than {MOST_CARD:,} bytes")
+        entries = {DIGEST_KEY: found.comment}
+        if cards:
+            entries[CARD_KEY] = str(cards[0], "utf-8")
+    except ValueError as error:
+        raise ArtifactError(
+            f"{path} is not a murho artifact, or is damaged or cut short: {error}. Export it again."
+        ) from None
+    format = "pt2" if any(name.endswith(_PT2_MARK) for name in found.records) else "torchscript"
+    return format, entries, zip_digest(content)

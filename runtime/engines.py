@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier, Lock, local
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from . import drawing, pt2, recurrent, torchscript
 from .artifact import KINDS, Artifact
-from .contract import GENERATOR, NEXT, NOISE_INPUT, OUTPUTS, Array
+from .contract import GENERATOR, NEXT, NOISE_INPUT, OUTPUTS, Array, Card
 from .errors import ArtifactError, InputError, MissingExtra
 from .forking import is_forked, renewed_in_a_child, working
 from .kept import Arrays, Kept
@@ -28,6 +29,9 @@ Inputs = tuple[NDArray[Any], ...]
 _here = local()
 """`single` on threads on which torch computes with one thread."""
 
+_MOST_FOLDED = 2**26
+"""Bytes of one tensor that ONNX Runtime may make of constants when it opens a file, or four times the file's."""
+_MOST_SAID = 2000  # characters
 GPU_ROOM = 2**30
 """Bytes that a chunk of draws may take on a GPU, which wants few large calls and has no use for the cache's size."""
 
@@ -103,6 +107,9 @@ class OnnxEngine:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        # What is made of constants when the file is opened may grow; versions that do not know this bound ignore it.
+        most = max(_MOST_FOLDED, 4 * len(artifact.content))
+        options.add_session_config_entry("optimization.constant_folding_max_output_size_in_bytes", str(most))
 
         def opened(model: bytes) -> onnxruntime.InferenceSession:
             return onnxruntime.InferenceSession(model, options, providers=providers)
@@ -122,8 +129,10 @@ class OnnxEngine:
                 self.name = f"{OnnxEngine.name} + compiled"
         except Exception as error:  # ONNX Runtime's exceptions share no narrower base
             raise ArtifactError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {error}"
+                f"ONNX Runtime {onnxruntime.__version__} cannot load {artifact.path}: {_said(error)}"
             ) from None
+        self._path = artifact.path
+        self._card = artifact.card
         self._names = [array.name for array in artifact.card.inputs]
         further = artifact.card.outputs[1:]
         self._fetches = [OUTPUTS[0], *(f"{array.name}.{OUTPUTS[0]}" for array in further)]
@@ -166,10 +175,17 @@ class OnnxEngine:
         if self._states:
             states = states or first_states(self._states, len(draws), len(inputs[0]))
             feeds |= {array.name: state for array, state in zip(self._states, states, strict=True)}
-        with working:
-            if self._drawn:
-                feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
-            return self._network(fetches, feeds)
+        try:
+            with working:
+                if self._drawn:
+                    feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
+                results = self._network(fetches, feeds)
+        except MemoryError:
+            raise
+        except Exception as error:  # as above
+            raise ArtifactError(f"ONNX Runtime cannot evaluate {self._path}: {_said(error)}") from None
+        _check_results(self._path, self._card, results, len(draws), len(inputs[0]))
+        return results
 
     def _draw(self, draws: NDArray[np.int64], seed: int) -> Arrays:
         key = seed, draws.tobytes()
@@ -194,6 +210,8 @@ class _TorchEngine:
                 f'{artifact.path} is {KINDS[artifact.format]} and needs torch: pip install "murho[torchscript]"'
             ) from None
         self._torch = torch
+        self._path = artifact.path
+        self._card = artifact.card
         self._noisy = artifact.card.noise is not None
         self._states = artifact.card.states
         self._count = len(artifact.card.outputs)
@@ -212,7 +230,7 @@ class _TorchEngine:
         try:
             self._samples = self._opened(artifact)
         except Exception as error:  # torch raises nearly anything for a file that it cannot read
-            raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {error}") from None
+            raise ArtifactError(f"torch {torch.__version__} cannot load {artifact.path}: {_said(error)}") from None
 
     def _opened(self, artifact: Artifact) -> Callable[..., Any]:
         """A function (inputs …, draws, seed[, noise][, states …]) -> samples of each output and next states."""
@@ -261,14 +279,21 @@ class _TorchEngine:
         torch = self._torch
         states = states or first_states(self._states, len(draws), len(inputs[0]))
         noise = (torch.tensor(float(observed), device=self._device),) if self._noisy else ()
+        given = (
+            *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
+            torch.tensor(seed, dtype=torch.int64, device=self._device),
+            *noise,
+            *(torch.from_numpy(state).to(self._device) for state in states),
+        )
         with torch.inference_mode():
-            result = self._samples(
-                *(torch.from_numpy(x).to(self._device) for x in (*inputs, draws)),
-                torch.tensor(seed, dtype=torch.int64, device=self._device),
-                *noise,
-                *(torch.from_numpy(state).to(self._device) for state in states),
-            )
+            try:
+                result = self._samples(*given)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # torch raises nearly anything
+                raise ArtifactError(f"torch {torch.__version__} cannot evaluate {self._path}: {_said(error)}") from None
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
+        _check_results(self._path, self._card, results, len(draws), len(inputs[0]))
         return results[: self._count], results[self._count :]
 
 
@@ -297,6 +322,25 @@ def _check_not_forked(process: int) -> None:
             "This model was loaded on a GPU before the process was forked, and a GPU does not follow into a child. "
             'the model in the child, or start processes with multiprocessing\'s "spawn".'
         )
+
+
+def _check_results(path: Path, card: Card, results: Sequence[Any], draws: int, rows: int) -> None:
+    """Raises ArtifactError where samples and states are not what the card says."""
+    wanted = [(array, (draws, rows, *array.shape[1:])) for array in card.outputs]
+    wanted += [(state, (draws, rows, state.shape[2])) for state in card.states]
+    for (array, shape), result in zip(wanted, results, strict=False):
+        fits = isinstance(result, np.ndarray) and result.dtype == np.float32 and result.ndim == len(shape)
+        if not fits or any(want not in (None, have) for have, want in zip(result.shape, shape, strict=True)):
+            raise ArtifactError(
+                f"{path} answers with {array.name} {getattr(result, 'shape', type(result).__name__)} where its card "
+                f"says float32 [draws = {draws}, rows = {rows}, {', '.join(map(str, shape[2:]))}]. Export it again."
+            )
+
+
+def _said(error: Exception) -> str:
+    """What an error of ONNX Runtime's or torch's says, in a bounded line."""
+    said = " ".join(str(error).split())
+    return said if len(said) < _MOST_SAID else f"{said[:_MOST_SAID]} …"
 
 
 def _providers(device: str, available: Sequence[str]) -> list[Any]:

@@ -60,7 +60,7 @@ def _as_varint(value: int) -> bytes:
 
 def _varint(view: memoryview, position: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
+    while position < len(view):
         byte = view[position]
         value |= (byte & 0x7F) << shift
         position += 1
@@ -68,4 +68,5 @@ def _varint(view: memoryview, position: int) -> tuple[int, int]:
             return value, position
         shift += 7
         if shift > 63:
-            raise ValueError("not a protobuf message")
+            break
+    raise ValueError("not a protobuf message")

@@ -16,6 +16,9 @@ from .protobuf import strings
 MOST_WEIGHTS = 2**11
 """Weights of a layer; ONNX Runtime's matrix products are faster at more, and at many rows."""
 
+MOST_UNITS = 2**31 - 1
+"""Of a layer, of what kind ever."""
+
 Network = Callable[[Sequence[str], dict[str, Any]], Sequence[Any]]
 """Names of outputs, and inputs by name -> those outputs."""
 
@@ -69,6 +72,8 @@ class _Layer:
         self.reads, self.makes = strings(node, READS), strings(node, MAKES)
         self._shared = attribute(node, "shared")
         self._features, self._hidden = attribute(node, "inputs"), attribute(node, "hidden")
+        if not (1 <= self._features <= MOST_UNITS and 1 <= self._hidden <= MOST_UNITS):
+            raise ValueError(f"an LSTM has {self._features} inputs and {self._hidden} hidden units")
         self.sizes = self._features + self._hidden + 1, 4 * self._hidden
 
     def __call__(self, values: dict[str, Any]) -> dict[str, Any]:

@@ -306,7 +306,7 @@ def test_one_changed_byte(demo, small: Path, what: str) -> None:
 def test_a_program_that_is_not_murhos(tmp_path: Path) -> None:
     program = torch.export.export(nn.Linear(2, 1), (torch.ones(3, 2),))
     torch.export.save(program, tmp_path / "net.pt2")
-    with pytest.raises(murho.ArtifactError, match=r"net\.pt2 is not a murho artifact: it carries no card"):
+    with pytest.raises(murho.ArtifactError, match=r"net\.pt2 is not a murho artifact"):
         murho.load(tmp_path / "net.pt2", trusted=True)
 
 

@@ -134,6 +134,8 @@ AVX2_FMA static void evaluate_avx2(const struct lstm *work, const struct room *r
 
 int murho_lstm(const struct lstm *work) {
     const size_t H = work->hidden, K = work->inputs + H + 1;
+    const size_t most = SIZE_MAX / sizeof(vector) / (4 * GATES); /* so that no sum of the room's parts is beyond a size */
+    if (K > most || H > most / K) return -1;
     vector *memory = aligned_alloc(sizeof(vector), (H * K * GATES + 2 * K + H * GATES + H) * sizeof(vector));
     if (!memory) return -1;
     struct room room = {.weight = memory, .column = memory + H * K * GATES};

@@ -80,8 +80,14 @@ def checked(path: Path, content: bytes) -> Artifact:
         try:
             check_model(memoryview(content), card)
         except ValueError as error:
-            raise ArtifactError(f"{path} is no file that murho.export writes: {error}.") from None
+            raise ArtifactError(f"{path} is no file that murho.export writes: {_cut(error)}.") from None
     return Artifact(path, format, card, content)
+
+
+def _cut(error: ValueError) -> str:
+    """Its text, of which a stranger may have written a part."""
+    said = str(error)
+    return said if len(said) <= 500 else f"{said[:500]} …"
 
 
 def check_trust(artifact: Artifact, trusted: bool) -> None:
@@ -200,7 +206,7 @@ def _read_zip(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
             entries[CARD_KEY] = str(cards[0], "utf-8")
     except ValueError as error:
         raise ArtifactError(
-            f"{path} is not a murho artifact, or is damaged or cut short: {error}. Export it again."
+            f"{path} is not a murho artifact, or is damaged or cut short: {_cut(error)}. Export it again."
         ) from None
     format = "pt2" if any(name.endswith(_PT2_MARK) for name in found.records) else "torchscript"
     return format, entries, zip_digest(content)

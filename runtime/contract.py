@@ -277,18 +277,21 @@ class Card:
     @classmethod
     def from_json(cls, text: str) -> "Card":
         """Read a card. Raises ArtifactError for a newer schema or generator, or a damaged card."""
+        from . import card_check  # which needs this module
+
         try:
-            data = json.loads(text)
+            data = card_check.parsed(text)
             schema = int(data["schema"])
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ArtifactError(
-                f"The artifact's card cannot be read ({error}). The file is damaged: export it again."
+                f"The artifact's card cannot be read ({_cut(error)}). The file is damaged: export it again."
             ) from None
         if schema not in GENERATORS:
             advice = "Upgrade with: pip install --upgrade murho" if schema > SCHEMA else "Export it again."
             known = " and ".join(map(str, GENERATORS))
             raise ArtifactError(f"The artifact has card schema {schema}; this murho reads {known}. {advice}")
         try:
+            card_check.check_card(data)
             data["inputs"] = tuple(_array(part) for part in data["inputs"])
             data["outputs"] = tuple(_array(part) for part in data["outputs"])
             data["states"] = tuple(_array(part) for part in data["states"])
@@ -300,14 +303,20 @@ class Card:
             card = cls(**data)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ArtifactError(
-                f"The artifact's card lacks or garbles a field ({error}). The file is damaged: export it again."
+                f"The artifact's card lacks or garbles a field ({_cut(error)}). The file is damaged: export it again."
             ) from None
         if card.generator != GENERATORS[schema]:
             raise ArtifactError(
-                f"The artifact uses the generator {card.generator!r}; this murho knows {GENERATORS[schema]!r}. "
+                f"The artifact uses the generator {_cut(repr(card.generator))}; this murho knows {GENERATORS[schema]!r}. "
                 "Upgrade with: pip install --upgrade murho"
             )
         return card
+
+
+def _cut(text: object) -> str:
+    """What a stranger wrote, for a message."""
+    said = str(text)
+    return said if len(said) <= 300 else f"{said[:300]} …"
 
 
 def _array(data: dict[str, Any]) -> Array:

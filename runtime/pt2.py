@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from . import torch_check
 from .artifact import sealed_zip
 from .contract import CARD_KEY, FIXED_INPUTS, OUTPUTS, Card
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 def loaded(content: bytes) -> "ExportedProgram":
     import torch
 
+    torch_check.check_pt2(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.export.load(io.BytesIO(content))

@@ -4,6 +4,7 @@ import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from . import torch_check
 from .artifact import sealed_zip
 from .contract import CARD_KEY, Card
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 def loaded(content: bytes, device: Any) -> "torch.jit.ScriptModule":
     import torch
 
+    torch_check.check_torchscript(content)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
         module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]

@@ -1,12 +1,16 @@
 """Changes of files for the doors: of bytes, and of protobuf messages."""
 
 import hashlib
+import io
 import struct
+import warnings
+import zipfile
 from typing import Any
 
 import numpy as np
 from google.protobuf.message import Message
 
+from murho.runtime.artifact import DIGEST_LENGTH, zip_digest
 from murho.runtime.contract import DIGEST_KEY
 from murho.runtime.protobuf import delimited, fields
 
@@ -131,3 +135,96 @@ def sealed_onnx(content: bytes) -> bytes:
     kept = b"".join(parts)
     pair = delimited(1, DIGEST_KEY.encode()) + delimited(2, hashlib.sha256(kept).hexdigest().encode())
     return kept + delimited(14, pair)
+
+
+def sealed_zip(content: bytes) -> bytes:
+    """The content with a digest that fits at its end."""
+    return content[:-DIGEST_LENGTH] + zip_digest(content).encode()
+
+
+def of_records(records: dict[str, bytes], random: np.random.Generator) -> list[tuple[str, bytes]]:
+    """Records with another body or name, dropped or doubled; small ones, where sizes stand, as often as others."""
+    changed = list(records.items())
+    for _ in range(random.integers(1, 3)):
+        place = int(random.integers(len(changed)))
+        name, body = changed[place]
+        match random.integers(8):
+            case 0:
+                del changed[place]
+                if not changed:
+                    return changed
+            case 1:
+                changed.append((name, body))
+            case 2:
+                changed[place] = (name + "x", body)
+            case 3:
+                changed[place] = (name, body[: int(random.integers(len(body) + 1))])
+            case 4:
+                changed[place] = (name, body + random.bytes(int(random.integers(1, 100))))
+            case 5:
+                changed[place] = (name, changed[int(random.integers(len(changed)))][1])
+            case _:
+                changed[place] = (name, of_bytes(body, random) if body else b"\x80\x04.")
+    return changed
+
+
+def zipped(records: list[tuple[str, bytes]], random: np.random.Generator) -> bytes:
+    """A zip archive with a digest that fits; now and then one of the many ways to write one that murho has not."""
+    content = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if random.random() < 0.05 else zipfile.ZIP_STORED
+    with warnings.catch_warnings(), zipfile.ZipFile(content, "w") as archive:
+        warnings.simplefilter("ignore", UserWarning)  # of a name that stands twice
+        for name, body in records:
+            archive.writestr(zipfile.ZipInfo(name), body, method)
+        archive.comment = b"0" * DIGEST_LENGTH
+    return sealed_zip(content.getvalue())
+
+
+def of_json(value: Any, random: np.random.Generator) -> Any:
+    """A JSON value that differs in one place."""
+    if isinstance(value, dict) and value and random.random() < 0.9:
+        key = list(value)[random.integers(len(value))]
+        changed = dict(value)
+        match random.integers(12):
+            case 0:
+                del changed[key]
+            case 1:
+                changed[key + "x"] = value[key]
+            case _:
+                changed[key] = of_json(value[key], random)
+        return changed
+    if isinstance(value, list) and value and random.random() < 0.9:
+        place = int(random.integers(len(value)))
+        match random.integers(8):
+            case 0:
+                return value[:place] + value[place + 1 :]
+            case 1:
+                return [*value, value[place]]
+            case 2:
+                return value * int(random.integers(2, 20))
+            case _:
+                return [*value[:place], of_json(value[place], random), *value[place + 1 :]]
+    if isinstance(value, str) and random.random() < 0.5:
+        return TEXTS[random.integers(len(TEXTS))]
+    if isinstance(value, int | float) and not isinstance(value, bool) and random.random() < 0.7:
+        near = (value + 1, value - 1, -value, 0, 0.5, *NUMBERS, *FLOATS, 10**400)
+        return near[random.integers(len(near))]
+    others = (
+        None,
+        True,
+        False,
+        0,
+        -1,
+        2**70,
+        0.5,
+        float("nan"),
+        float("inf"),
+        "",
+        "\ud800",
+        "x",
+        [],
+        {},
+        [[]],
+        {"": 1},
+    )
+    return others[random.integers(len(others))]

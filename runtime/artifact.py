@@ -68,9 +68,9 @@ def checked(path: Path, content: bytes) -> Artifact:
         raise ArtifactError(
             f"{path} is not a murho artifact: it carries no card. Expected a file written by murho.export."
         )
-    card = Card.from_json(entries[CARD_KEY])
     if digest != entries[DIGEST_KEY]:
         raise ArtifactError(f"{path} was changed or damaged after its export: its checksum differs. Export it again.")
+    card = Card.from_json(entries[CARD_KEY])
     if path.suffix != SUFFIXES[format]:
         raise ArtifactError(
             f"{path} is {KINDS[format]} by its content, so its name must end in {SUFFIXES[format]}. A name must not "

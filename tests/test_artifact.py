@@ -303,7 +303,7 @@ def test_card_round_trip(card: Card) -> None:
         training={"epochs": 3, "loss": [0.1, 0.2], "note": None},
         noise=murho.Noise("student-t", 5, (0.5, 1 / 3)),
         horizon=7,
-        calibration=murho.Calibration((0.5, 0.95), ((1.0, 1.1), (1 / 3, 2.0)), 99, 12.5, "abc"),
+        calibration=murho.Calibration((0.5, 0.95), ((1.0, 1.1), (1 / 3, 2.0)), 99, 12.5, "ab" * 32),
     )
     again = Card.from_json(full.to_json())
     assert again == full

@@ -307,8 +307,8 @@ class Card:
             ) from None
         if card.generator != GENERATORS[schema]:
             raise ArtifactError(
-                f"The artifact uses the generator {_cut(repr(card.generator))}; this murho knows {GENERATORS[schema]!r}. "
-                "Upgrade with: pip install --upgrade murho"
+                f"The artifact uses the generator {_cut(repr(card.generator))}; this murho knows "
+                f"{GENERATORS[schema]!r}. Upgrade with: pip install --upgrade murho"
             )
         return card
 

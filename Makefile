@@ -39,11 +39,9 @@ endef
 wheel: .venv/dev.stamp ## dist/; with URL=, the address of the repository, its metadata names that
 	$(BIN)/python .ci/package.py $(URL)
 
-constraints: ## constraints.txt: all packages of a fresh environment, the newest that pyproject.toml allows
-	rm -rf .venv/newest && $(PYTHON) -m venv .venv/newest
-	.venv/newest/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	.venv/newest/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9]*$$//' > .venv/freeze.txt
-	{ sed -n '/^#/p' constraints.txt; cat .venv/freeze.txt; } > .venv/constraints.txt
+constraints: .venv/dev.stamp ## constraints.txt: all packages of .venv
+	{ sed -n '/^#/p' constraints.txt; \
+	  $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+[a-z0-9]*$$//' | sort -f; } > .venv/constraints.txt
 	mv .venv/constraints.txt constraints.txt
 
 lint: .venv/dev.stamp

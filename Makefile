@@ -5,7 +5,7 @@ TESTS ?= # files of tests/; all where it is empty
 PYTEST := -m pytest -n auto --dist worksteal
 UV := $(BIN)/python -m uv
 
-.PHONY: demo test test-hosts test-versions test-oldest lint wheel constraints fuzz bench studies clean
+.PHONY: demo test test-hosts test-versions lint wheel constraints fuzz bench studies clean
 
 demo: .venv/train.stamp ## train, export, verify, predict and show it: demo-output/
 	$(BIN)/python -m murho demo
@@ -20,18 +20,34 @@ FUZZ_SECONDS ?= 3600
 fuzz: .venv/dev.stamp ## docs/fuzzing.md: each door for FUZZ_SECONDS
 	$(BIN)/python tests/fuzz/run.py --seconds $(FUZZ_SECONDS) --write docs/fuzzing.md
 
-test-versions: test-newest-3.11 test-newest-3.12 test-newest-3.13 test-oldest ## the wheel, beside all versions
+VERSIONS := 3.11 3.12 3.13
+test-versions: $(VERSIONS:%=test-base-%) $(VERSIONS:%=test-newest-%) test-oldest-3.11 ## one wheel with all that it may meet
 
-test-newest-%: wheel ## beside the newest of everything that pyproject.toml allows on a Python
-	$(call test_wheel,newest-$*,$*,--upgrade)
+test-base-%: wheel ## the wheel alone, and what a machine without a compiler makes, from an empty folder
+	$(call fresh,base-$*,$*)
+	$(UV) pip install --quiet --python .venv/base-$* dist/*.whl
+	$(call answers_as,base-$*,onnxruntime + compiled)
+	CC=false $(UV) pip install --quiet --no-cache --python .venv/base-$* --no-deps --reinstall-package murho dist/*.tar.gz
+	$(call answers_as,base-$*,onnxruntime)
 
-test-oldest: wheel ## beside the oldest
-	$(call test_wheel,oldest,3.11,--resolution lowest-direct)
+test-newest-%: wheel ## all tests, with the newest of everything that pyproject.toml allows
+	$(call fresh,newest-$*,$*)
+	$(call test_wheel,newest-$*,--upgrade)
 
-# In an environment NAME of a Python, with the packages that OPTIONS choose. PYTHON_3.12 and the like may name the Python.
+test-oldest-%: wheel ## and with the oldest
+	$(call fresh,oldest-$*,$*)
+	$(call test_wheel,oldest-$*,--resolution lowest-direct)
+
+# Environment NAME of a Python VERSION; PYTHON_3.12=… and the like say where it is, if uv does not find it.
+fresh = $(UV) venv --quiet --clear --python $(or $(PYTHON_$(2)),$(2)) .venv/$(1)
+
+answers_as = mkdir -p .venv/empty && cd .venv/empty && export PYTHONWARNINGS=error && \
+	../$(1)/bin/python ../../benchmarks/murho_host.py ../../tests/conformance > ../$(1).json && \
+	../$(1)/bin/python -c "import murho; e = murho.load('../../tests/conformance/lstm.onnx').engine; assert e == '$(2)', e" && \
+	../$(1)/bin/python -m murho --version
+
 define test_wheel
-	$(UV) venv --quiet --clear --python $(or $(PYTHON_$(2)),$(2)) .venv/$(1)
-	$(UV) pip install --quiet --python .venv/$(1) $(3) -r pyproject.toml --extra dev
+	$(UV) pip install --quiet --python .venv/$(1) $(2) -r pyproject.toml --extra dev
 	$(UV) pip install --quiet --python .venv/$(1) --no-deps dist/*.whl
 	.venv/$(1)/bin/python $(PYTEST) $(TESTS)
 endef

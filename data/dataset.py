@@ -1,5 +1,6 @@
 """What a network trains on: windows of a series or rows of a table, in parts, and the scaling of the training part."""
 
+import bisect
 import hashlib
 import itertools
 import math
@@ -10,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..runtime.contract import Scaling
+from ..runtime import checks
+from ..runtime.contract import VALUES, Scaling
 from ..runtime.errors import InputError
 from .table import Series, Table, check_varies
 
 VALIDATION_SHARE = 0.15
+MOST_ROWS = 10**6  # of a window or a horizon
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,14 +94,15 @@ def prepare(
     Raises InputError for arguments out of range, too few rows, a column that is constant in the training part, and
     returns of values that are not all positive.
     """
-    for argument, size in (("window", window), ("horizon", horizon)):
-        if type(size) is not int or size < 1:
-            raise InputError(f"{argument} must be a whole number of at least 1, got {size!r}.")
-    check_splits(splits)
+    checks.instance("series", series, Series)
+    window, horizon = checks.whole("window", window, 1, MOST_ROWS), checks.whole("horizon", horizon, 1, MOST_ROWS)
+    checks.choice("values", values, VALUES)
+    splits = check_splits(splits)
     rows = len(series.values)
     parts = parts_of(rows, window, horizon, splits)
     if not all(parts):
-        needed = next(n for n in itertools.count(rows) if all(parts_of(n, window, horizon, splits)))
+        many = range(rows, 1000 * MOST_ROWS)  # a share is a hundredth at least
+        needed = many[bisect.bisect_left(many, True, key=lambda n: all(parts_of(n, window, horizon, splits)))]
         raise InputError(
             f"Series {series.name!r} has {rows} rows; window {window}, horizon {horizon} and splits {splits} need at "
             f"least {needed}. Give more rows, or a shorter window or horizon."
@@ -166,6 +170,8 @@ def forecast_names(target: str, horizon: int) -> tuple[str, ...]:
 
 def standardise(part: Part, scaling: Scaling) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
     """`x` and `y` of the part in the network's units, float32, of the same shapes; labels stay as they are."""
+    checks.instance("part", part, Part)
+    checks.instance("scaling", scaling, Scaling)
     mean, scale, output_mean, output_scale = (
         np.array(values, np.float32)
         for values in (scaling.input_mean, scaling.input_scale, scaling.output_mean, scaling.output_scale)
@@ -204,12 +210,18 @@ def with_validation(data: Dataset) -> tuple[Part, Part]:
     )
 
 
-def check_splits(splits: tuple[float, float, float]) -> None:
-    if len(splits) != 3 or not all(share >= 0.01 for share in splits) or not math.isclose(sum(splits), 1, abs_tol=1e-6):
+def check_splits(splits: tuple[float, float, float]) -> tuple[float, float, float]:
+    try:
+        train, calibration, test = shares = checks.floats("splits", splits)
+        good = all(share >= 0.01 for share in shares) and math.isclose(sum(shares), 1, abs_tol=1e-6)
+    except ValueError:  # no numbers, or not three
+        good = False
+    if not good:
         raise InputError(
             "splits must be three shares of at least 0.01 that sum to 1 (train, calibration, test), "
-            f"for example (0.6, 0.15, 0.25), got {splits!r}."
+            f"for example (0.6, 0.15, 0.25), got {checks.shown(splits)}."
         )
+    return train, calibration, test
 
 
 def digest(data: Dataset) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..runtime import checks
 from ..runtime.contract import Scaling
 from ..runtime.errors import InputError
 from .dataset import Dataset, Part, check_splits
@@ -47,23 +48,24 @@ def prepare_rows(
 
     Raises InputError for arrays or arguments that do not fit, numbers that are not finite, and a constant target.
     """
+    for argument, value in (("name", name), ("target", target)):
+        checks.text(argument, value)
     values = _numbers(x, "x")
     if values.ndim < 2 or not values[:1].size:
         raise InputError(
             f"x must have the shape [rows, columns] or [rows, channels, height, width], got {list(values.shape)}."
         )
-    names, classes = _words(names, "names"), _words(classes, "classes")
+    names, classes = checks.words("names", names), checks.words("classes", classes)
     if names and (values.ndim != 2 or len(names) != values.shape[1]):
         raise InputError(f"names must hold one name for each column of x, of shape {list(values.shape)}, got {names}.")
     wanted = _labels(y, classes) if classes else _targets(y)
     if len(wanted) != len(values):
         raise InputError(f"x and y must have as many rows as each other, got {len(values)} and {len(wanted)}.")
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    seed = checks.whole("seed", seed, 0)
 
     random = np.random.default_rng(seed)
     if parts is None:
-        check_splits(splits)
+        splits = check_splits(splits)
         order = random.permutation(len(values))
         edges = [0, round(len(order) * splits[0]), round(len(order) * (splits[0] + splits[1])), len(order)]
         rows = [order[start:stop] for start, stop in itertools.pairwise(edges)]
@@ -109,7 +111,7 @@ def _scaling(columns: npt.NDArray[np.float32]) -> Moments:
 
 
 def _numbers(source: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
-    array = np.asarray(source)
+    array = checks.array(name, source)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name} must hold numbers, got {array.dtype}. Convert or drop what is not a number.")
     with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
@@ -131,7 +133,7 @@ def _targets(y: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def _labels(y: npt.ArrayLike, classes: tuple[str, ...]) -> npt.NDArray[np.int64]:
-    array = np.asarray(y)
+    array = checks.array("y", y)
     if len(classes) < 2:
         raise InputError(f"classes must be at least two names, got {classes}.")
     if array.ndim != 1 or array.dtype.kind not in "biu":
@@ -148,9 +150,10 @@ def _labels(y: npt.ArrayLike, classes: tuple[str, ...]) -> npt.NDArray[np.int64]
 
 
 def _given(parts: Parts, rows: int) -> list[npt.NDArray[Any]]:
-    if len(parts) != 3:
-        raise InputError(f"parts must be the row numbers of training, calibration and test, got {len(parts)} lists.")
-    arrays = [np.asarray(part) for part in parts]
+    if not isinstance(parts, list | tuple) or len(parts) != 3:
+        got = f"{len(parts)} lists" if isinstance(parts, list | tuple) else checks.shown(parts)
+        raise InputError(f"parts must be the row numbers of training, calibration and test, got {got}.")
+    arrays = [checks.array("parts", part) for part in parts]
     for array, name in zip(arrays, ("training", "calibration", "test"), strict=True):
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise InputError(
@@ -164,9 +167,3 @@ def _given(parts: Parts, rows: int) -> list[npt.NDArray[Any]]:
     if (counts > 1).any():
         raise InputError(f"Row {found[counts > 1][0]} is in the parts more than once. Give each row to one part.")
     return [array.astype(np.int64) for array in arrays]
-
-
-def _words(names: Sequence[str], argument: str) -> tuple[str, ...]:
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise InputError(f"{argument} must be a list of different names, got {names!r}.")
-    return tuple(names)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..runtime import checks
 from ..runtime.errors import InputError
 from ..runtime.frames import check_rising, dates_of
 
@@ -93,7 +94,7 @@ def read_series(
     """
     if isinstance(features, str):
         raise InputError(f"features must be a list of column names, got the text {features!r}. Use [{features!r}].")
-    columns = (target, *features)
+    columns = (checks.text("target", target), *checks.words("features", features))
     if len(set(columns)) < len(columns):
         raise InputError(f"Target and features must be different columns, got {', '.join(map(str, columns))}.")
     found = read_table(source, columns, date)
@@ -115,11 +116,13 @@ def read_table(
 
     Raises InputError as `read_series` does, but a column may be constant.
     """
+    if date is not None:
+        checks.text("date", date)
     frame, name = _load(source)
     if columns is None:
         chosen = _numeric(frame, date)
     else:
-        chosen = tuple(columns)
+        chosen = checks.words("columns", columns)
         _check_columns(frame, chosen)
     if date in chosen:
         raise InputError(f"Column {date!r} cannot be both the date and the target or a feature.")
@@ -154,7 +157,7 @@ def check_varies(values: npt.NDArray[np.float32], subject: str) -> None:
 def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
     if isinstance(source, pd.DataFrame):
         return source, "series"
-    path = Path(source)
+    path = checks.file_path("source", source)
     content = _content(path)
     try:
         if b"\0" in content:

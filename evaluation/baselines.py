@@ -16,6 +16,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from ..export import to_onnx
 from ..models import Forecaster
 from ..runtime import Scaling, load
+from ..runtime.checks import instance
 from ..runtime.compare import raw_units
 from ..runtime.files import scratch_folder
 from ..train import Dataset, Part, Series, fit, prepare, standardise
@@ -28,6 +29,7 @@ TUTORIAL_WINDOW, TUTORIAL_DRAWS = 21, 100
 
 def random_walk(data: Dataset) -> Pair:
     """The last value as the median; the ends lie a unit away: 1, or for returns the last value itself."""
+    instance("data", data, Dataset)
     return _parts(data, lambda part: _around(part, np.repeat(part.x[:, -1:, 0], data.horizon, axis=1), data))
 
 
@@ -37,6 +39,7 @@ def seasonal_naive(data: Dataset) -> tuple[int, Pair]:
     The season is the one of `PERIODS`, as far as they fit the window, with the least mean square on the training part.
     Returns it too.
     """
+    instance("data", data, Dataset)
     periods = [period for period in PERIODS if data.horizon <= period <= data.shape[0]] or [data.shape[0]]
 
     def ago(part: Part, period: int) -> NDArray[Any]:
@@ -52,6 +55,7 @@ def quantile_regression(data: Dataset) -> Pair:
 
     It reads the windows as murho's network does: differences or returns, standardised.
     """
+    instance("data", data, Dataset)
     tails = [(1 - level) / 2 for level in LEVELS]
     wanted = [*tails, 0.5, *(1 - tail for tail in tails)]
     x, y = standardise(data.train, data.scaling)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime import Model
+from ..runtime.checks import instance
 from ..runtime.errors import InputError
 from ..runtime.examples import Truth, as_examples
 from ..runtime.inputs import Input, as_truth
@@ -29,6 +30,7 @@ def evaluate(model: Model, x: "Input | pd.DataFrame", y: Truth, draws: int = 256
 
     Raises InputError for data of the wrong shape or with NaN, and for an artifact that gives no values [batch, O].
     """
+    instance("model", model, Model)
     inputs, values = as_examples(model.card, x, y)
     if len(inputs) > 1:
         raise InputError("Only an artifact with one input can be evaluated; this one has several.")

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..runtime import Model, conformal, online
+from ..runtime import InputError, Model, conformal, online
+from ..runtime.checks import instance
+from ..runtime.inputs import as_inputs
+from ..runtime.intervals import as_true_values
 
 Floats = NDArray[np.float64]
 
@@ -33,9 +36,14 @@ def of_model(
     advance: Callable[[int], None] = lambda _: None,
 ) -> Forecasts:
     """An artifact's forecasts of windows x [N, …]; `advance` is told how many rows are done."""
+    instance("model", model, Model)
+    (x,) = as_inputs(model.card, x)[:1]  # all of it, before work: an error then names the row
     parts = []
     for start in range(0, len(x), ROWS):
-        answer = model.predict(x[start : start + ROWS], draws, LEVELS, calibrated=calibrated)
+        try:
+            answer = model.predict(x[start : start + ROWS], draws, LEVELS, calibrated=calibrated)
+        except InputError as error:
+            raise InputError(f"Of the rows from {start} on: {error}" if start else str(error)) from None
         parts.append((np.median(answer.samples, axis=0)[np.newaxis], answer.lower, answer.upper))
         advance(len(x[start : start + ROWS]))
     median, lower, upper = (np.concatenate(part, axis=1).astype(np.float64) for part in zip(*parts, strict=True))
@@ -44,7 +52,9 @@ def of_model(
 
 def split_conformal(calibration: Forecasts, truth: ArrayLike, test: Forecasts) -> Forecasts:
     """The test part's intervals, stretched by what the calibration part needed; as `Model.calibrate` does."""
-    y = np.asarray(truth, dtype=np.float64)
+    for name, value in (("calibration", calibration), ("test", test)):
+        instance(name, value, Forecasts)
+    y = as_true_values("truth", truth, calibration.median.shape)
     scores = conformal.scores(calibration.median, calibration.lower, calibration.upper, y)
     factors = np.stack([conformal.quantile(s, level) for s, level in zip(scores, LEVELS, strict=True)])
     return _stretched(test, factors[:, np.newaxis])
@@ -55,7 +65,8 @@ def followed(test: Forecasts, truth: ArrayLike) -> Forecasts:
 
     Row t forecasts the O values from row t on, so its step k is known when row t + k + 1 is forecast.
     """
-    y = np.asarray(truth, dtype=np.float64)
+    instance("test", test, Forecasts)
+    y = as_true_values("truth", truth, test.median.shape)
     state = online.initial(LEVELS, y.shape[1])
     factors = np.empty_like(test.lower)
     for row in range(len(y)):

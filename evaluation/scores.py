@@ -7,6 +7,8 @@ import numpy as np
 import scoringrules
 from numpy.typing import ArrayLike
 
+from ..runtime.checks import instance
+from ..runtime.intervals import as_true_values
 from .forecasts import LEVELS, Forecasts
 
 
@@ -33,8 +35,9 @@ class Scores:
 
 
 def score(forecasts: Forecasts, truth: ArrayLike) -> Scores:
-    """Compare forecasts of N rows with the truth [N, O]."""
-    y = np.asarray(truth, dtype=np.float64)
+    """Compare forecasts of N rows with the truth [N, O]. Raises InputError for another shape, or a NaN."""
+    instance("forecasts", forecasts, Forecasts)
+    y = as_true_values("truth", truth, forecasts.median.shape)
     inside = (forecasts.lower <= y) & (y <= forecasts.upper)
     names = [f"{level:g}" for level in LEVELS]
 

@@ -9,12 +9,15 @@ import torch
 from blitz.modules import BayesianLinear
 from torch import nn
 
+from ..runtime.checks import is_finite, shown
 from ..runtime.errors import InputError
+
+MOST = 2**20  # of a size
 
 
 def check(good: bool, name: str, expected: str, value: object) -> None:
     if not good:
-        raise InputError(f"{name} must be {expected}, got {value!r}.")
+        raise InputError(f"{name} must be {expected}, got {shown(value)}.")
 
 
 def check_sizes(**sizes: object) -> None:
@@ -34,9 +37,9 @@ def checked_beliefs(
 ) -> dict[str, float]:
     """The arguments of that name that every BLiTZ layer takes."""
     for name, sigma in (("prior_sigma_1", prior_sigma_1), ("prior_sigma_2", prior_sigma_2)):
-        check(_finite(sigma) and sigma > 0, name, "a finite number above 0", sigma)
-    check(_finite(prior_pi) and 0 <= prior_pi <= 1, "prior_pi", "a number from 0 to 1", prior_pi)
-    check(_finite(posterior_rho_init), "posterior_rho_init", "a finite number", posterior_rho_init)
+        check(is_finite(sigma) and sigma > 0, name, "a finite number above 0", sigma)
+    check(is_finite(prior_pi) and 0 <= prior_pi <= 1, "prior_pi", "a number from 0 to 1", prior_pi)
+    check(is_finite(posterior_rho_init), "posterior_rho_init", "a finite number", posterior_rho_init)
     return {
         "prior_sigma_1": float(prior_sigma_1),
         "prior_pi": float(prior_pi),
@@ -66,8 +69,4 @@ def scaled(layer: Any, gain: float) -> Any:
 
 
 def _is_size(value: object) -> bool:
-    return type(value) is int and value >= 1
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is int and 1 <= value <= MOST

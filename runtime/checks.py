@@ -43,13 +43,18 @@ def whole(name: str, value: Any, least: int, most: int | None = None, unit: str 
 
 def positive(name: str, value: Any, example: str) -> float:
     """A finite number above 0."""
-    try:
-        number = float(value) if _is_number(value) else math.nan
-    except OverflowError:  # a whole number beyond all floats
-        number = math.nan
-    if not 0 < number < math.inf:
+    number = float(value) if is_finite(value) else math.nan
+    if not number > 0:
         raise InputError(f"{name} must be a number above 0, for example {example}, not {shown(value)}.")
     return number
+
+
+def is_finite(value: Any) -> bool:
+    """Whether it is a finite number, and no bool."""
+    try:
+        return _is_number(value) and math.isfinite(float(value))
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _is_number(value: Any) -> bool:
@@ -68,6 +73,11 @@ def choice(name: str, value: Any, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise InputError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}.")
     return value
+
+
+def instance(name: str, value: Any, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be a {kind.__name__}, not {shown(value)}.")
 
 
 def text(name: str, value: Any) -> str:

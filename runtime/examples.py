@@ -46,7 +46,7 @@ def as_examples(card: Card, x: "Input | pd.DataFrame", y: Truth) -> tuple[Arrays
                 f"y has another index than the answer to x, which has {len(index)} rows from {index[0]} to "
                 f"{index[-1]}. Align it first, or name a column of x."
             )
-        return inputs, theirs.to_numpy()
+        return inputs, cast(ArrayLike, theirs)  # with its columns' names
     return inputs, y
 
 

@@ -293,8 +293,8 @@ def test_too_few_rows(window: int, horizon: int) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"window": 0}, "window must be a whole number of at least 1, got 0"),
-        ({"horizon": 1.0}, "horizon must be a whole number of at least 1, got 1.0"),
+        ({"window": 0}, "window must be a whole number of at least 1, not 0"),
+        ({"horizon": 1.0}, "horizon must be a whole number of at least 1, not 1.0"),
         ({"splits": (0.6, 0.4)}, "splits must be three shares"),
         ({"splits": (0.7, 0.2, 0.2)}, "splits must be three shares"),
         ({"splits": (1.2, -0.1, -0.1)}, "splits must be three shares"),

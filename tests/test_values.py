@@ -356,7 +356,7 @@ def test_columns_are_taken_by_name_at_every_door(named) -> None:
     x = frame[["a", "b", "c"]].to_numpy()
     np.testing.assert_array_equal(model.samples(frame), model.samples(x))
     np.testing.assert_array_equal(model.predict_all(frame)["output"].mean, model.predict(x).mean)
-    y = pd.DataFrame({"down": np.zeros(40), "up": np.full(40, 0.1)})
+    y = pd.DataFrame({"down": np.zeros(40), "up": np.full(40, 0.1)}, index=frame.index)
     assert model.calibrate(frame, y) == murho.load(named).calibrate(x, y[["up", "down"]].to_numpy())
     with pytest.raises(InputError, match=r"lacks the column\(s\) up"):
         model.calibrate(frame, y[["down"]])

@@ -13,6 +13,7 @@ from blitz.modules.weight_sampler import TrainableRandomDistribution
 from torch import nn
 
 from .. import models
+from ..runtime.checks import file_path, instance
 from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import ArtifactError, InputError
 from ..runtime.files import write_file
@@ -116,6 +117,8 @@ class Checkpoint:
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint: the whole file or none, an older one stays until then. Raises InputError if it cannot."""
+    path = file_path("path", path)
+    instance("checkpoint", checkpoint, Checkpoint)
     fields = {field.name: getattr(checkpoint, field.name) for field in dataclasses.fields(checkpoint)}
     for key in ("scaling", "history", "noise"):
         fields[key] = fields[key] and dataclasses.asdict(fields[key])
@@ -127,7 +130,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises InputError for a missing file, ArtifactError for one that is damaged or not a checkpoint.
     """
-    path = Path(path)
+    path = file_path("path", path)
     if not path.exists():
         raise InputError(f"There is no checkpoint {str(path)!r}. Check the path, or train first.")
     try:

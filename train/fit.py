@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ..data.dataset import Dataset, Part, digest, standardise, with_validation
+from ..runtime import checks
 from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import InputError, MurhoError
 from ..runtime.fingerprint import fingerprint
@@ -91,7 +92,14 @@ def fit(
         "patience": patience,
         "threads": threads,
     }
+    checks.instance("data", data, Dataset)
     _check_arguments(network, data.task, noise, sizes, learning_rate, complexity_weight, seed)
+    for name, value in (("resume", resume), ("progress", progress)):
+        checks.switch(name, value)
+    if criterion is not None and not callable(criterion):
+        raise InputError(f"criterion must be a function of a prediction and the truth, not {checks.shown(criterion)}.")
+    if checkpoint is not None:
+        checkpoint = checks.file_path("checkpoint", checkpoint)
     _check_checkpoint(checkpoint, resume)
     device = next(network.parameters()).device
     training, validation = (_tensors(part, data.scaling, device) for part in with_validation(data))
@@ -269,18 +277,23 @@ def _check_arguments(
     seed: int,
 ) -> None:
     for name, size in sizes.items():
-        if type(size) is not int or size < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {size!r}.")
+        if type(size) is not int or not 1 <= size < 2**31:
+            raise InputError(f"{name} must be a whole number of at least 1, got {checks.shown(size)}.")
+    checks.instance("network", network, nn.Module)
+    if noise is not None:
+        checks.instance("noise", noise, Noise)
     if noise and not noise.learned:
         raise InputError("Constant noise is fitted after the training: call residual_noise(network, data) then.")
     if noise and task == "classification":
         raise InputError("A classification has no observation noise. Leave noise out.")
-    if not (learning_rate > 0 and math.isfinite(learning_rate)):
-        raise InputError(f"learning_rate must be a finite number above 0, got {learning_rate!r}.")
-    if complexity_weight is not None and not (complexity_weight >= 0 and math.isfinite(complexity_weight)):
-        raise InputError(f"complexity_weight must be a finite number of at least 0, got {complexity_weight!r}.")
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}.")
+    if not checks.is_finite(learning_rate) or learning_rate <= 0:
+        raise InputError(f"learning_rate must be a finite number above 0, got {checks.shown(learning_rate)}.")
+    if complexity_weight is not None and not (checks.is_finite(complexity_weight) and complexity_weight >= 0):
+        raise InputError(
+            f"complexity_weight must be a finite number of at least 0, got {checks.shown(complexity_weight)}."
+        )
+    if type(seed) is not int or not 0 <= seed < 2**64:
+        raise InputError(f"seed must be a whole number of at least 0, got {checks.shown(seed)}.")
     if not sampled_layers(network):
         raise InputError(
             f"{type(network).__name__} has no BLiTZ layer that samples. Use layers of blitz.modules, and do not freeze "

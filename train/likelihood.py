@@ -10,6 +10,7 @@ from scipy import optimize, stats
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset, Part, standardise, with_validation
+from ..runtime import checks
 from ..runtime.contract import SMALLEST_SCALE, Noise, Scaling
 from ..runtime.errors import InputError
 from .elbo import predict
@@ -56,6 +57,8 @@ def residual_noise(
 
     Raises InputError for a network whose output is not [B, O], for O values, and for rows that do not fit it.
     """
+    checks.instance("network", network, nn.Module)
+    seed = checks.whole("seed", seed, 0, 2**63 - 1)
     Noise(distribution, degrees)  # checks them
     if isinstance(data, Dataset):
         if scaling is not None:

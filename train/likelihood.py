@@ -60,6 +60,8 @@ def residual_noise(
     checks.instance("network", network, nn.Module)
     seed = checks.whole("seed", seed, 0, 2**63 - 1)
     Noise(distribution, degrees)  # checks them
+    if scaling is not None:
+        checks.instance("scaling", scaling, Scaling)
     if isinstance(data, Dataset):
         if scaling is not None:
             raise InputError("A Dataset has a scaling of its own. Leave scaling out.")
@@ -84,9 +86,9 @@ def _rows(data: tuple[ArrayLike, ArrayLike]) -> Part:
     """Rows in raw units, checked."""
     if not isinstance(data, tuple) or len(data) != 2:
         raise InputError("data must be a Dataset, or a tuple (x, y) of rows that training did not see.")
-    x, y = (np.asarray(part) for part in data)
+    x, y = (checks.array(name, part) for name, part in zip("xy", data, strict=True))
     for name, values in (("x", x), ("y", y)):
-        if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        if values.dtype.kind not in "fiu" or not (np.abs(values, dtype=np.float64) <= checks.FLOAT32_MAX).all():
             raise InputError(f"{name} must hold finite numbers, not {values.dtype} with others. Drop such rows first.")
     y = y.reshape(-1, 1) if y.ndim == 1 else y
     if x.ndim < 2 or y.ndim != 2 or len(x) != len(y) or len(x) < 2:
@@ -99,7 +101,7 @@ def _rows(data: tuple[ArrayLike, ArrayLike]) -> Part:
 
 def _sampled(network: nn.Module, x: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """Predictions [64, N, O] in the network's units."""
-    own = next(p for p in network.parameters() if p.is_floating_point())
+    own = next((p for p in network.parameters() if p.is_floating_point()), torch.zeros(()))
     modes = {module: module.training for module in network.modules()}
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -5,6 +5,7 @@ JSON allows what no card may hold: numbers that are not finite, text that is no 
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ MOST_SIZE = 2**31 - 1  # of an axis
 LONGEST_NAME = 1000
 LARGEST = sys.float_info.max
 _DIGITS = frozenset("0123456789abcdef")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 Rule = Callable[[str, Any], None]
 
@@ -97,6 +99,8 @@ def _whole_json(value: Any, depth: int) -> None:
     if depth > MOST_DEPTH:
         raise ValueError("it is nested too deep")
     if isinstance(value, str):
+        if found := _CONTROL.search(value):  # which a terminal would obey
+            raise ValueError(f"a text holds the control character {found[0]!r}")
         if not value.isascii():
             value.encode()  # UnicodeEncodeError, which is a ValueError, for half a pair of surrogates
     elif isinstance(value, dict):

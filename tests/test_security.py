@@ -616,7 +616,7 @@ def test_a_card_that_says_something_else(tmp_path: Path, change: Callable[[dict[
     [
         ("draws", 0), ("draws", True), ("draws", 2.0), ("levels", []), ("levels", [1.0]), ("levels", [float("nan")]),
         ("levels", [0.5] * 5000), ("seed", 2**63), ("task", "guessing"), ("posterior_sha256", "0" * 63), ("horizon", 0),
-        ("storage", "none"), ("name", 3), ("name", "\ud800"), ("training", []), ("states", [{}]),
+        ("storage", "none"), ("name", 3), ("name", "\ud800"), ("name", "\x1b[2J"), ("training", []), ("states", [{}]),
         ("created", None), ("versions", {"torch": 2}), ("outputs", []), ("noise", {}), ("calibration", {}),
     ],
 )  # fmt: skip

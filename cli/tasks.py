@@ -147,16 +147,16 @@ def verify(artifact: Path, network: str, example: Path | None, json_path: Path |
             f", {case['steps']} steps" if case["steps"] else ""
         )
         table.add_row(name, f"relative error {case['error']:.1e}", f"{case['allowed']:.1e}")
-    law, alive = report["law"], report["alive"]
+    alive, streams = report["alive"], report["streams"]
+    for key, what in (("law", "law"), ("law_with_noise", "law with noise")):
+        if law := report.get(key):
+            name = f"{what}: {law['tests']} Kolmogorov-Smirnov tests of {law['draws']} draws"
+            table.add_row(name, f"smallest p {law['smallest_p']:.2g}", f"{law['threshold']:.1g}")
+    table.add_row(f"alive: {alive['seeds']} seeds and {alive['draws']} draws differ, equal ones agree", "they do", "")
     table.add_row(
-        f"law: {law['tests']} Kolmogorov-Smirnov tests of {law['draws']} draws",
-        f"smallest p {law['smallest_p']:.2g}",
-        f"{law['threshold']:.1g}",
-    )
-    table.add_row(
-        f"alive: seeds and draws differ, {alive['sites']} site(s) independent",
-        f"correlation {alive['largest_site_correlation']:.2g}",
-        f"{alive['bound']:.2g}",
+        f"independent: {streams['streams']} streams of numbers, sites and noise",
+        f"correlation {streams['largest_correlation']:.2g}",
+        f"{streams['bound']:.2g}",
     )
     console.print(table)
     if rounding := report.get("storage"):

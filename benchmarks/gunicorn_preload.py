@@ -1,8 +1,9 @@
 """gunicorn with preload: workers that were forked from a process in which the model had been loaded and used.
 
 Run: python benchmarks/gunicorn_preload.py [--requests 20000] [--workers 2] [--clients 4] [--json OUT]
-Every answer must be, bit for bit, the one that the parent computed before it forked; no request may wait for ever; and
-in the second half of its requests no worker's own memory may grow by more than MOST_GROWTH.
+Every answer must be, bit for bit, the one that the parent computed before it forked; no request may wait for ever;
+gunicorn must stop when it is told to; and in the second half of its requests no worker's own memory may grow by more
+than MOST_GROWTH.
 """
 
 import argparse
@@ -30,7 +31,7 @@ ARTIFACT = Path(__file__).resolve().parents[1] / "tests" / "conformance" / "lstm
 MOST_GROWTH = 2048
 """KiB: the allocator takes memory in pieces of 1 MiB. Work that is kept after each call is 12 KiB a call."""
 QUESTIONS, ROWS, STEPS, DRAWS = 16, 4, 21, 600
-START_SECONDS, ANSWER_SECONDS = 60, 60
+START_SECONDS, ANSWER_SECONDS, STOP_SECONDS = 60, 60, 20
 
 
 def question(k: int) -> dict[str, Any]:
@@ -113,12 +114,12 @@ def serving(folder: Path, workers: int) -> Iterator[tuple[str, list[bytes]]]:
         error.add_note(log.read_text()[-3000:])
         raise
     finally:
-        server.terminate()
+        server.terminate()  # its workers end first
         try:
-            server.wait(10)
+            server.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             server.kill()
-            server.wait()
+            raise RuntimeError(f"gunicorn did not stop:\n{log.read_text()[-3000:]}") from None
 
 
 def ask(address: str, k: int, expected: bytes) -> Reply:

@@ -7,6 +7,8 @@ and others wait outside meanwhile.
 """
 
 import concurrent.futures.thread  # noqa: F401  see the end of this module
+import contextlib
+import ctypes
 import os
 from threading import Condition, get_ident
 from types import TracebackType
@@ -94,6 +96,18 @@ def _in_child() -> None:
     working.renew()
     for thing in list(_renewed):
         thing.renew()
+    _end_without_destructors()
+
+
+def _end_without_destructors() -> None:
+    """Have this process end as one that multiprocessing forked: at once, when Python has finished.
+
+    ONNX Runtime starts a thread when it is imported, which a fork does not copy; its destructors, which run when a
+    process exits, would wait for that thread for ever. Python's own files are flushed before.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # not every C library has on_exit
+        c = ctypes.CDLL(None)
+        c.on_exit(c._exit, None)  # it gets the exit's status, and runs before what was registered before the fork
 
 
 # Python's thread pools have hooks of their own. Were they registered by a later import, while another thread forks, a

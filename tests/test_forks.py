@@ -215,3 +215,37 @@ def test_what_holds_locks_is_renewed_as_long_as_it_lives(artifact) -> None:
     count = len(known)
     del model, known
     assert len(forking._renewed) == count - 4
+
+
+ENDING = """
+import os, sys, time, atexit
+import murho
+
+model = murho.load(sys.argv[1])
+model.predict([[[1.0]] * 5], 16)
+child = os.fork()
+if not child:
+    atexit.register(print, "said at the end")
+    model.predict([[[1.0]] * 5], 16)
+    exec(sys.argv[2])
+    sys.exit(0)
+for _ in range(300):
+    ended, status = os.waitpid(child, os.WNOHANG)
+    if ended:
+        print("ended with", os.waitstatus_to_exitcode(status))
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    print("hung")
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("pass", 0), ("sys.exit(3)", 3), ("raise KeyError", 1)])
+def test_a_child_that_ends_as_a_program_does_ends(end: str, code: int) -> None:
+    """ONNX Runtime's destructors wait for a thread of the parent; a child that leaves by `os._exit` never met them."""
+    artifact = Path(__file__).parent / "conformance" / "lstm.onnx"
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, artifact, end], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split("\n")[:2] == ["said at the end", f"ended with {code}"], done.stdout + done.stderr

@@ -10,6 +10,7 @@ import os
 import stat
 import warnings
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,7 @@ def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
     except (ValueError, csv.Error, OverflowError) as error:  # pandas' parser errors are ValueErrors
         raise _unreadable(path, str(error).strip()) from None
     names = [cell.removeprefix("\ufeff") for cell in header]
-    if twice := {column for column in names if column and names.count(column) > 1}:
+    if twice := {column for column, count in Counter(names).items() if column and count > 1}:
         # pandas gave the later ones other names: ask for none of them, or say which
         frame = frame.rename(columns={str(c): n for c, n in zip(frame.columns, names, strict=False) if n in twice})
     return frame, path.name.split(".")[0]

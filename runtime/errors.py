@@ -29,8 +29,9 @@ def needs_extra(module: str, extra: str) -> Iterator[None]:
     """Imports of a module of ours that needs an extra's packages. Raises MissingExtra where one of those is missing."""
     try:
         yield
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, MissingExtra) as error:  # the second where a module of ours said it of less
         package = (error.name or "").partition(".")[0]
         if package == __name__.partition(".")[0]:  # a mistake of ours, that no extra mends
             raise
-        raise MissingExtra(f'{module} needs the package {package!r}: pip install "murho[{extra}]"') from None
+        text = f'{module} needs the package {package!r}: pip install "murho[{extra}]"'
+        raise MissingExtra(text, name=package) from None

@@ -82,8 +82,9 @@ def run(
 
 
 def system_name(model: Model) -> str:
-    """What tables and JSON call an artifact."""
-    return f"murho {model.engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
+    """What tables and JSON call an artifact, with compiled code or without."""
+    engine = model.engine.partition(" ")[0]
+    return f"murho {engine}{LOCAL if any(site.sampling == 'local' for site in model.card.sites) else ''}"
 
 
 def warm_up(systems: dict[str, System], x: Inputs, draws: int) -> None:

@@ -117,7 +117,7 @@ def _numbers(source: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):  # too large becomes infinite, which is refused
         values = array.astype(np.float32)
     if bad := int(np.count_nonzero(~np.isfinite(values))):
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
+        row = int(np.argwhere(~np.isfinite(np.atleast_1d(values)))[0][0])
         raise InputError(
             f"{name} has {bad} value(s) that are missing, infinite or too large for float32, the first in row {row}. "
             "Fill or drop them."

@@ -9,7 +9,7 @@ import torch
 from blitz.modules import BayesianLinear
 from torch import nn
 
-from ..runtime.checks import is_finite, shown
+from ..runtime.checks import FLOAT32_MAX, FLOAT32_TINY, is_finite, shown
 from ..runtime.errors import InputError
 
 MOST = 2**20  # of a size
@@ -37,9 +37,11 @@ def checked_beliefs(
 ) -> dict[str, float]:
     """The arguments of that name that every BLiTZ layer takes."""
     for name, sigma in (("prior_sigma_1", prior_sigma_1), ("prior_sigma_2", prior_sigma_2)):
-        check(is_finite(sigma) and sigma > 0, name, "a finite number above 0", sigma)
+        good = is_finite(sigma) and FLOAT32_TINY <= sigma <= FLOAT32_MAX
+        check(good, name, "a finite number above 0", sigma)
     check(is_finite(prior_pi) and 0 <= prior_pi <= 1, "prior_pi", "a number from 0 to 1", prior_pi)
-    check(is_finite(posterior_rho_init), "posterior_rho_init", "a finite number", posterior_rho_init)
+    good = is_finite(posterior_rho_init) and abs(posterior_rho_init) <= FLOAT32_MAX
+    check(good, "posterior_rho_init", "a finite number", posterior_rho_init)
     return {
         "prior_sigma_1": float(prior_sigma_1),
         "prior_pi": float(prior_pi),

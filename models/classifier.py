@@ -10,7 +10,7 @@ from blitz.utils import variational_estimator
 from torch import nn
 
 from ..runtime.errors import InputError
-from ._parts import check, check_sizes, checked_beliefs, checked_sizes, dense, scaled
+from ._parts import MOST, check, check_sizes, checked_beliefs, checked_sizes, dense, scaled
 
 
 @variational_estimator
@@ -46,8 +46,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         check_sizes(channels=channels, size=size, kernel=kernel)
-        check(type(classes) is int and classes >= 2, "classes", "a whole number of at least 2", classes)
-        check(type(padding) is int and padding >= 0, "padding", "a whole number of at least 0", padding)
+        check(type(classes) is int and 2 <= classes <= MOST, "classes", "a whole number of at least 2", classes)
+        check(type(padding) is int and 0 <= padding <= MOST, "padding", "a whole number of at least 0", padding)
         filters = checked_sizes("filters", filters, least=1)
         hidden = checked_sizes("hidden", hidden)
         beliefs = checked_beliefs(prior_sigma_1, prior_pi, posterior_rho_init, prior_sigma_2)

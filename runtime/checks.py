@@ -58,9 +58,9 @@ def is_finite(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray | np.generic):  # of which a timedelta64 is an np.integer too
         return value.ndim == 0 and value.dtype.kind in "fiu"
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def switch(name: str, value: Any) -> bool:

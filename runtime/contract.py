@@ -118,7 +118,7 @@ class Noise:
     def __post_init__(self) -> None:
         checks.choice("distribution", self.distribution, DISTRIBUTIONS)
         student = self.distribution == "student-t"
-        if isinstance(self.degrees, np.integer):
+        if isinstance(self.degrees, np.integer) and self.degrees.dtype.kind in "iu":
             object.__setattr__(self, "degrees", int(self.degrees))
         if type(self.degrees) is not int or (self.degrees < 3 if student else self.degrees != 0):
             expected = "a whole number of at least 3" if student else "0 for a Gaussian"

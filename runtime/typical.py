@@ -24,4 +24,5 @@ def typical_input(array: Array, scaling: Scaling, rows: int, window: int | None 
     generator = np.random.default_rng(0)
     if array.dtype == "int64":
         return generator.integers(0, array.limit or 2, sizes)
-    return (generator.standard_normal(sizes) * scaling.input_scale + scaling.input_mean).astype(np.float32)
+    x = generator.standard_normal(sizes) * scaling.input_scale + scaling.input_mean
+    return (1 + x if scaling.values == "returns" else x).astype(np.float32)  # returns are of values around 1

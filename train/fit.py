@@ -173,9 +173,14 @@ def _epoch(
     for rows in torch.split(torch.randperm(len(x)), settings["batch_size"]):
         batch = rows.to(x.device)
         optimizer.zero_grad()
-        parts = elbo_backward(
-            network, x[batch], y[batch], criterion, settings["samples"], settings["complexity_weight"]
-        )
+        try:
+            parts = elbo_backward(
+                network, x[batch], y[batch], criterion, settings["samples"], settings["complexity_weight"]
+            )
+        except ValueError:  # torch's distributions refuse weights that are not finite
+            if all(parameter.isfinite().all() for parameter in network.parameters()):
+                raise
+            parts = math.nan, math.nan
         _check_finite(sum(parts), "training", epoch)
         optimizer.step()
         likelihood += parts[0] * len(rows) / len(x)

@@ -22,9 +22,9 @@ EDGES = (0.0, -0.0, 1e-45, 1e-39, 1.2e-38, 1e-30, 1.0, -1.0, 1e10, 1e30, 3.4e38,
 SCALARS: tuple[Any, ...] = (
     None, True, False, "a", "3", "", b"a", 0, 1, 2, 3, 16, 33, -1, 2**31, 2**32, 2**63, 10**30, 10**400, 10**5000,
     0.0, 0.5, 0.95, 1.0, 2.0, -0.5, 1e-300, 1e308, float("nan"), float("inf"), 0.5j, np.int64(3), np.float32(0.5),
-    np.bool_(True), np.array(3), np.array(0.5), np.array("x"), np.datetime64("2026-01-01"), np.timedelta64(3), [], (),
-    {}, {1, 2}, [0.5, 0.9], (3, 5), [3, 3], [[1], [2, 3]], [[0.5]], range(4), np.ma.masked, pd.NA, pd.NaT, object(),
-    int, ..., slice(3), Ellipsis, pd.Series([0.5, 0.9]), pd.DataFrame({"a": [1.0]}), memoryview(b"ab"), ValueError("x"),
+    np.bool_(True), np.array(3), np.array(0.5), np.array("x"), np.datetime64("2026-01-01"), np.timedelta64(3, "s"), [],
+    (), {}, {1, 2}, [0.5, 0.9], (3, 5), [3, 3], [[1], [2, 3]], [[0.5]], range(4), np.ma.masked, pd.NA, pd.NaT,
+    object(), int, ..., slice(3), pd.Series([0.5, 0.9]), pd.DataFrame({"a": [1.0]}), memoryview(b"ab"), ValueError("x"),
 )  # fmt: skip
 ARGUMENTS = {
     "predict": ("draws", "level", "seed", "noise", "calibrated", "parts", "tolerance", "budget_ms"),

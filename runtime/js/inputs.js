@@ -122,6 +122,17 @@ export function checkSwitch(name, value) {
   if (typeof value !== "boolean") throw new InputError(`${name} must be True or False, not ${repr(value)}.`);
 }
 
+/** Refuse to make more ends of intervals, and errors of ends, than fit. */
+export function checkEndsFit({ outputs: [{ shape }] }, rows, levels) {
+  const total = 16 * levels * rows * count(shape.slice(1).map((size) => size ?? 1));
+  if (total > MAX_SAMPLE_BYTES) {
+    throw new InputError(
+      `${levels} levels of ${rows} rows make ${(total / 2 ** 30).toFixed(1)} GiB of intervals; at most ` +
+        `${MAX_SAMPLE_BYTES / 2 ** 30} GiB are returned from one call. Ask for fewer levels or fewer rows.`,
+    );
+  }
+}
+
 /** Refuse to make more samples than fit. */
 export function checkMemory(card, rows, draws) {
   const sizes = card.outputs.map(({ shape }) => count(shape.slice(1).map((size) => size ?? 1)));

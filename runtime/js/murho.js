@@ -21,6 +21,7 @@ import {
   asSeed,
   checkCanBeCalibrated,
   checkChunk,
+  checkEndsFit,
   checkMemory,
   checkSwitch,
   count,
@@ -77,6 +78,7 @@ export class Model {
     if (adapted) this.#checkLevels(nominal.levels);
     const rows = inputs[0].dims[0];
     checkMemory(card, rows, names.length);
+    checkEndsFit(card, rows, nominal.levels.length);
     const samples = await this.#engine.samples(inputs, names, key, noise, { onProgress, signal, chunk });
     checkAnswer(card, samples);
     const quantiles = new Quantiles(samples.data, count(samples.dims.slice(1)));

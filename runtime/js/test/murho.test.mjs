@@ -186,6 +186,16 @@ test("values that are none", async () => {
   assert.ok(await model.predict([[[1n], [2n]]], { draws: 16 }));
 });
 
+test("more levels than fit", async () => {
+  const model = await load(path("lstm"));
+  const rows = Array.from({ length: 20_000 }, () => [[1]]);
+  const level = new Float64Array(10_000).fill(0.5);
+  await assert.rejects(model.predict(rows, { level, draws: 16 }), {
+    name: "InputError",
+    message: /^10000 levels of 20000 rows make 3\.0 GiB of intervals; at most 2 GiB are returned from one call\. Ask for fewer/,
+  });
+});
+
 test("repeated draws", async () => {
   const model = await load(path("lstm"));
   for (const draws of [[3, 5, 3], Uint32Array.of(7, 7), BigInt64Array.of(1n, 2n, 2n)]) {

@@ -78,12 +78,13 @@ bench: .venv/dev.stamp ## docs/benchmark.md, with the README's figures of speed,
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/honest_cost.py
 
-studies: .venv/dev.stamp ## docs/parity.md and docs/studies.md: some hours
+studies: .venv/dev.stamp ## docs/parity.md, docs/studies.md and the study in docs/generator.md: some hours
 	$(BIN)/python benchmarks/parity.py --write docs/parity.md
 	$(BIN)/python benchmarks/uci.py
 	$(BIN)/python benchmarks/mnist.py
 	$(BIN)/python benchmarks/random_parity.py
 	$(BIN)/python benchmarks/coverage_table.py --write docs/coverage.md
+	$(BIN)/python benchmarks/generator_study.py --write docs/generator.md
 
 clean:
 	rm -rf .venv build dist *.egg-info runtime/js/node_modules

@@ -15,7 +15,7 @@ from ..runtime.compare import NETWORK_UNITS, TOLERANCE, Units, largest_value, ra
 from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
-from ..runtime.planner import VECTOR, run
+from ..runtime.planner import VECTOR, in_chunks
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .posterior import read_posteriors
@@ -186,8 +186,8 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
         return tuple(y.numpy() for y in samples)
 
     draws = np.arange(ROUNDING_DRAWS, dtype=np.int64)
-    wanted = run(before, draws, VECTOR, None)
-    got = run(lambda names: engine.samples(arrays, names, SEED, observed=True), draws, VECTOR, None)
+    wanted = in_chunks(before, draws, VECTOR)
+    got = in_chunks(lambda names: engine.samples(arrays, names, SEED, observed=True), draws, VECTOR)
     samples, shares = 0.0, [np.zeros(0)]
     for ours, theirs, units in zip(got, wanted, _units(subject, arrays[0]), strict=True):
         samples = max(samples, relative_error(ours, theirs.astype(np.float64), *units)[0])
@@ -247,7 +247,7 @@ def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
         results = in_one_piece(inputs, names)
         theirs = [value for name, value in results.items() if name.rpartition(".")[2] == "samples"]
         for chunk in (VECTOR, 3 * VECTOR):  # several calls with a rest, and one
-            ours = run(lambda part: engine.samples(inputs, part, SEED, observed=True), names, chunk, None)  # noqa: B023
+            ours = in_chunks(lambda part: engine.samples(inputs, part, SEED, observed=True), names, chunk)  # noqa: B023
             for got, want, units in zip(ours, theirs, _units(subject, inputs[0]), strict=True):
                 error, allowed = relative_error(got, want, *units)
                 if error > allowed:

@@ -46,16 +46,30 @@ class Engine(Protocol):
     def pool(self, threads: int) -> Executor | None:
         """Threads to run chunks on, or None where one chunk at a time is best."""
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
+    def samples(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, keep: bool = True
+    ) -> tuple[Samples, ...]:
         """Samples [S, B, …] of draws [S], one array for each output of the card, for validated inputs [B, …].
 
-        `observed`: with observation noise, where the artifact has any.
+        `observed`: with observation noise, where the artifact has any. Without `keep`, what is drawn is not kept.
         """
 
+    def drawn(self, draws: NDArray[np.int64], seed: int) -> Arrays | None:
+        """What a stream of these draws reads at every step, to be drawn once; None where a step draws it itself."""
+
     def step(
-        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+        self,
+        inputs: Inputs,
+        draws: NDArray[np.int64],
+        seed: int,
+        observed: bool,
+        states: Inputs | None,
+        drawn: Arrays | None = None,
     ) -> tuple[tuple[Samples, ...], Inputs]:
-        """The same of a streaming artifact, from its states [S, B, H] or from zeros, and the states that follow."""
+        """The same of a streaming artifact, from its states [S, B, H] or from zeros, and the states that follow.
+
+        `drawn` is what `self.drawn` gave for these draws, where the caller keeps it.
+        """
 
 
 def open_engine(artifact: Artifact, device: str, keep: int = 0, compiled: bool = True) -> Engine:
@@ -146,14 +160,27 @@ class OnnxEngine:
     def pool(self, threads: int) -> Executor | None:
         return ThreadPoolExecutor(threads, "murho") if self.room is None else None
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
-        return tuple(self._run(self._fetches, inputs, draws, seed, observed, None))
+    def samples(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, keep: bool = True
+    ) -> tuple[Samples, ...]:
+        drawn = None if keep else self.drawn(draws, seed)
+        return tuple(self._run(self._fetches, inputs, draws, seed, observed, None, drawn))
+
+    def drawn(self, draws: NDArray[np.int64], seed: int) -> Arrays | None:
+        with working:
+            return self._sampler(draws, seed) if self._drawn else None
 
     def step(
-        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+        self,
+        inputs: Inputs,
+        draws: NDArray[np.int64],
+        seed: int,
+        observed: bool,
+        states: Inputs | None,
+        drawn: Arrays | None = None,
     ) -> tuple[tuple[Samples, ...], Inputs]:
         fetches = self._fetches + [f"{NEXT}{k}" for k in range(len(self._states))]
-        results = self._run(fetches, inputs, draws, seed, observed, states)
+        results = self._run(fetches, inputs, draws, seed, observed, states, drawn)
         count = len(self._fetches)
         return tuple(results[:count]), tuple(results[count:])
 
@@ -165,6 +192,7 @@ class OnnxEngine:
         seed: int,
         observed: bool,
         states: Inputs | None,
+        drawn: Arrays | None,
     ) -> Sequence[Samples]:
         if self.room is not None:
             _check_not_forked(self._process)
@@ -178,7 +206,7 @@ class OnnxEngine:
         try:
             with working:
                 if self._drawn:
-                    feeds |= dict(zip(self._drawn, self._draw(draws, seed), strict=True))
+                    feeds |= dict(zip(self._drawn, drawn or self._draw(draws, seed), strict=True))
                 results = self._network(fetches, feeds)
         except MemoryError:
             raise
@@ -257,11 +285,22 @@ class _TorchEngine:
         torch.set_num_threads(before)
         return pool
 
-    def samples(self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool) -> tuple[Samples, ...]:
+    def samples(
+        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, keep: bool = True
+    ) -> tuple[Samples, ...]:
         return self.step(inputs, draws, seed, observed, None)[0]
 
+    def drawn(self, draws: NDArray[np.int64], seed: int) -> Arrays | None:
+        return None
+
     def step(
-        self, inputs: Inputs, draws: NDArray[np.int64], seed: int, observed: bool, states: Inputs | None
+        self,
+        inputs: Inputs,
+        draws: NDArray[np.int64],
+        seed: int,
+        observed: bool,
+        states: Inputs | None,
+        drawn: Arrays | None = None,
     ) -> tuple[tuple[Samples, ...], Inputs]:
         if self.room is not None:
             _check_not_forked(self._process)

@@ -1,15 +1,14 @@
 """As many draws as an answer needs: until its ends are sure enough, or the time is up."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import log
 from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .planner import VECTOR
-
-Samples = tuple[NDArray[np.float32], ...]
+from .planner import VECTOR, remember
 
 FIRST = 128
 """Draws of the first batch."""
@@ -39,46 +38,52 @@ class Pace:
     """Seconds per draw of earlier calls, by the shape of their input: what a first batch may cost."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[int, ...], float] = {}
+        self._seconds: OrderedDict[tuple[int, ...], float] = OrderedDict()
 
     def draw(
         self,
         shape: tuple[int, ...],
         most: int,
         goal: Goal,
-        evaluate: Callable[[int, int], Samples],
-        unsureness: Callable[[NDArray[np.float32]], float],
-    ) -> Samples:
-        """Samples of the first draws, in batches: `evaluate(start, stop)` computes those of draws start … stop - 1.
+        evaluate: Callable[[int, int], None],
+        settle: Callable[[bool], tuple[float, float]],
+        evaluations: int = 1,
+    ) -> int:
+        """Add draws in batches until the goal is met; how many there are then, at most `most`.
 
-        `unsureness` is the largest error of an end over its interval's width, of samples [S, B, …]. At most `most`
-        draws. A standard error falls with 1/√S, which says how many draws are missing.
+        `evaluate(start, stop)` adds the samples of draws start … stop - 1. `settle(whole)` takes the statistics of all
+        samples so far, of some rows alone where `whole` is false; it gives the largest error of an end over its
+        interval's width, and the share of the rows that it took. A standard error falls with 1/√S, which says how many
+        draws are missing. At the end come the statistics, and `evaluations` - 1 further evaluations of every draw: both
+        are in the time.
         """
         began = perf_counter()
-        batches: list[Samples] = []
         done, aim = 0, self._first(shape, most, goal)
-        samples: Samples = ()
         while True:
             start = perf_counter()
-            batches.append(evaluate(done, aim))
-            samples = batches[0] if len(batches) == 1 else tuple(np.concatenate(p) for p in zip(*batches, strict=True))
-            batches = [samples]
-            share = unsureness(samples[0]) if goal.tolerance is not None else np.inf
+            evaluate(done, aim)
+            drawn = perf_counter()
+            share, rows = settle(goal.tolerance is not None)
             now = perf_counter()
-            self._seconds[shape] = per_draw = max(now - start, SHORTEST) / (aim - done)
+            drawing = max(drawn - start, SHORTEST) / (aim - done)
             done = aim
+            ordering = (now - drawn) / rows / done
+            self._seconds[shape] = evaluations * drawing + ordering
+            remember(self._seconds, shape)
             if done >= most or (goal.tolerance is not None and share <= goal.tolerance):
-                return samples
+                return done
             aim = GROWTH * done
             if goal.tolerance is not None and np.isfinite(share):
                 ratio = min(share / goal.tolerance, float(GROWTH))  # more draws than that are not taken at once
                 aim = int(min(aim, max(SPARE * done * ratio**2, done + VECTOR)))
             if goal.seconds is not None:
+                ordering *= 1 + log(GROWTH) / log(done)  # S draws are ordered in S log S
                 left = SHARE_OF_TIME * (goal.seconds - (now - began))
-                aim = min(aim, done + int(min(left / per_draw, most)))
+                left -= done * (ordering + (evaluations - 1) * drawing)  # for those that are there
+                aim = min(aim, done + int(min(left / (evaluations * drawing + ordering), most)))
             aim = min(_whole(aim), most)
             if aim <= done:
-                return samples
+                return done
 
     def _first(self, shape: tuple[int, ...], most: int, goal: Goal) -> int:
         aim = FIRST

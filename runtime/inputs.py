@@ -14,13 +14,12 @@ from .enough import Goal
 from .errors import InputError
 from .fingerprint import fingerprint
 from .frames import check_rising
+from .memory import check_memory
 
 Arrays = tuple[NDArray[Any], ...]
 Input = ArrayLike | Mapping[str, ArrayLike] | tuple[ArrayLike, ...]
 Draws = int | ArrayLike
 Level = float | Sequence[float]
-
-MAX_SAMPLE_BYTES = 2**31
 
 
 def as_inputs(card: Card, x: Input) -> Arrays:
@@ -146,11 +145,13 @@ def _check_scaled(card: Card, x: NDArray[Any]) -> None:
 
 
 def check_answer(card: Card, samples: Sequence[NDArray[np.float32]], first: int = 0) -> None:
-    """Refuse samples [S, B, …] of each output that are not finite although the inputs are; `first` is row 0's number.
+    """Refuse samples [S, B, …] of the first outputs that are not finite, although the inputs are.
+
+    `first` is row 0's number.
 
     No finite numbers of float32 add up beyond float64: the sum is finite if all of them are, and takes no memory.
     """
-    for array, part in zip(card.outputs, samples, strict=True):
+    for array, part in zip(card.outputs, samples, strict=False):
         with np.errstate(invalid="ignore"):
             finite = np.isfinite(part.sum(dtype=np.float64))
         if not finite:
@@ -248,9 +249,13 @@ def check_unseen(card: Card, x: NDArray[Any]) -> None:
         )
 
 
+def can_be_calibrated(card: Card) -> bool:
+    """Whether there is a place for factors: the output must be [B, O], and no class probability."""
+    return len(card.output.shape) == 2 and card.task != "classification"
+
+
 def check_can_be_calibrated(card: Card) -> None:
-    """Refuse an artifact without a place for factors: its output must be [B, O], and no class probability."""
-    if len(card.output.shape) != 2 or card.task == "classification":
+    if not can_be_calibrated(card):
         raise InputError(
             f"Only intervals of values [batch, {card.output.axes[-1]}] can be calibrated, no probabilities; this "
             f"artifact's output is [{described(card.output)}], its task {card.task}."
@@ -265,7 +270,7 @@ def as_draws(card: Card, draws: Draws | None) -> NDArray[np.int64]:
     if names.ndim == 0:
         if names < 2:
             raise InputError(f"draws must be at least 2, since one draw has no spread; got {int(names)}.")
-        check_memory(card, 1, int(names))
+        check_memory(card, 1, int(names), outputs=1)
         return np.arange(int(names), dtype=np.int64)
     if names.ndim != 1 or len(names) < 2:
         raise InputError(
@@ -308,17 +313,6 @@ def as_seed(card: Card, seed: int | None) -> int:
         return checks.whole("seed", card.seed if seed is None else seed, -(2**63), 2**63 - 1)
     except InputError:
         raise InputError(f"seed must be an integer of 64 bits, not {shown(seed)}.") from None
-
-
-def check_memory(card: Card, rows: int, draws: int) -> None:
-    """Refuse to make more samples than fit."""
-    sizes = (np.prod([size or 1 for size in array.shape[1:]], dtype=np.int64) for array in card.outputs)
-    total = 4 * draws * rows * int(sum(sizes))
-    if total > MAX_SAMPLE_BYTES:
-        raise InputError(
-            f"{draws} draws of {rows} rows make {total / 2**30:.1f} GiB of samples; at most "
-            f"{MAX_SAMPLE_BYTES / 2**30:.0f} GiB are returned from one call. Ask for fewer draws or fewer rows."
-        )
 
 
 def described(array: Array) -> str:

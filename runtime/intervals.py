@@ -1,18 +1,24 @@
 """Prediction intervals: what a set of samples says, and how it is handed out."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks
 from .errors import InputError, MissingExtra
+from .memory import PIECE, row_blocks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float32]
+
+UNSURE_PIECE = 2**18
+"""Ends that are looked at at once."""
 
 FEWEST_BEYOND = 1.0
 """Draws beyond an end, on average, from which on its error is estimated: below, it comes out a third too small."""
@@ -183,10 +189,15 @@ def unsureness(lower: Floats, upper: Floats, error: Floats) -> float:
 
     0 where an interval has no width and its ends no error.
     """
-    width = upper.astype(np.float64) - lower
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        share = np.where(error > 0, error / width, 0.0)
-    return float(np.max(share))
+    low, high, errors = lower.ravel(), upper.ravel(), error.reshape(2, -1)
+    largest = 0.0
+    for first in range(0, len(low), UNSURE_PIECE):
+        piece = slice(first, first + UNSURE_PIECE)
+        width = high[piece].astype(np.float64) - low[piece]
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            share = np.where(errors[:, piece] > 0, errors[:, piece] / width, 0.0)
+        largest = max(largest, float(share.max()))
+    return largest
 
 
 def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -196,15 +207,26 @@ def _entropy(p: NDArray[np.float64]) -> NDArray[np.float64]:
     return total
 
 
+class Ends(NamedTuple):
+    """Interval ends of a batch, and their Monte-Carlo errors."""
+
+    lower: Floats
+    """[K, B, …]."""
+    upper: Floats
+    error: Floats
+    """[2, K, B, …]."""
+
+
 class Quantiles:
     """The order of samples [S, B, …]: sorted once, for every level."""
 
     def __init__(self, samples: Floats) -> None:
         self._shape = samples.shape[1:]
         # Sorting [.., S] rows is several times faster than columns.
-        self._ordered = np.sort(samples.reshape(len(samples), -1).T, axis=-1)
+        self._ordered = np.array(np.moveaxis(samples, 0, -1), order="C").reshape(-1, len(samples))
+        self._ordered.sort(axis=-1)
 
-    def ends(self, levels: NDArray[np.float64]) -> tuple[Floats, Floats, Floats]:
+    def ends(self, levels: NDArray[np.float64]) -> Ends:
         """Lower and upper ends [K, B, …] of central intervals, the quantiles (1 ∓ level) / 2, and their errors.
 
         Errors [2, K, B, …] are Monte-Carlo standard errors of the lower and the upper ends. The rank of a quantile p in
@@ -214,7 +236,7 @@ class Quantiles:
         count, p = self._ordered.shape[-1], (1 - levels) / 2
         spread = np.sqrt(p * (1 - p) / count)
         outer, inner = np.maximum(p - spread, 0), p + spread
-        tails = self._at(np.concatenate([p, (1 + levels) / 2, outer, inner, 1 - inner, 1 - outer]))
+        tails = self.at(np.concatenate([p, (1 + levels) / 2, outer, inner, 1 - inner, 1 - outer]))
         lower, upper, a, b, c, d = tails.reshape(6, len(levels), *self._shape)
         share = (spread / (inner - outer)).astype(np.float32)  # 1/2, more where the outer one is the smallest draw
         with np.errstate(over="ignore"):
@@ -225,15 +247,15 @@ class Quantiles:
             # Draws that all agree leave nothing to be unsure of, however few they are.
             agree = (self._ordered[:, 0] == self._ordered[:, -1]).reshape(self._shape)
             errors[:, unknown] = np.where(agree, np.float32(0), np.float32(np.inf))
-        return lower, upper, errors
+        return Ends(lower, upper, errors)
 
     def median(self) -> Floats:
         """[B, …]."""
-        median: Floats = self._at(np.array([0.5]))[0]
+        median: Floats = self.at(np.array([0.5]))[0]
         return median
 
-    def _at(self, tail: NDArray[np.float64]) -> Floats:
-        """With linear interpolation, as numpy.quantile."""
+    def at(self, tail: NDArray[np.float64]) -> Floats:
+        """Quantiles [len(tail), B, …] with linear interpolation, as numpy.quantile."""
         last = self._ordered.shape[-1] - 1
         position = tail * last
         below = position.astype(np.int64)
@@ -243,21 +265,38 @@ class Quantiles:
             return np.ascontiguousarray((low + share * (high - low)).T).reshape(-1, *self._shape)
 
 
+def ends_by_rows(
+    samples: Floats, levels: NDArray[np.float64], of: Callable[[Quantiles, slice], Ends] | None = None
+) -> Ends:
+    """Ends of samples [S, B, …] at levels [K], one block of rows after the other: their own, or what `of` makes."""
+    shape, count = samples.shape[1:], len(levels)
+    lower, upper = np.empty((count, *shape), np.float32), np.empty((count, *shape), np.float32)
+    error = np.empty((2, count, *shape), np.float32)
+    for rows in row_blocks(shape[0], prod(shape[1:]), len(samples), count):
+        quantiles = Quantiles(samples[:, rows])
+        part = of(quantiles, rows) if of else quantiles.ends(levels)
+        lower[:, rows], upper[:, rows], error[:, :, rows] = part
+    return Ends(lower, upper, error)
+
+
 def moments(samples: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and variance (with S - 1) [B, …] of samples [S, B, …]."""
-    mean = samples.mean(axis=0, dtype=np.float64)
-    variance = np.zeros_like(mean)
-    for start in range(0, len(samples), 4096):  # in pieces: float64 copies of all samples would double the memory
-        variance += np.square(samples[start : start + 4096] - mean).sum(axis=0)
-    return mean, variance / (len(samples) - 1)
+    """Mean and variance (with S - 1) [B, …] of samples [S, B, …]; their float64 copies are made piece by piece."""
+    shape, count = samples.shape[1:], len(samples)
+    mean, variance = np.empty(shape), np.zeros(shape)
+    for rows in row_blocks(shape[0], prod(shape[1:]), count, 0):
+        mean[rows] = samples[:, rows].mean(axis=0, dtype=np.float64)
+        for start in range(0, count, PIECE):
+            variance[rows] += np.square(samples[start : start + PIECE, rows] - mean[rows]).sum(axis=0)
+    return mean, variance / (count - 1)
 
 
 def check_finite(*values: Floats) -> None:
     """Refuse spreads and ends [K, B, …] that float32 cannot hold, though it holds each sample."""
     for value in values:
-        finite = np.isfinite(value)
-        if not finite.all():
-            row = int(np.argwhere(~finite)[0][1])
+        with np.errstate(invalid="ignore"):
+            finite = np.isfinite(value.sum(dtype=np.float64))  # if all are, and takes no memory
+        if not finite:
+            row = int(np.argwhere(~np.isfinite(value))[0][1])
             raise InputError(
                 f"The interval of row {row} is beyond float32's largest number, {checks.FLOAT32_MAX:.3g}, though its "
                 "samples are not. Predict in a larger unit."
@@ -270,15 +309,14 @@ def summarise(
     draws: NDArray[np.int64],
     seed: int,
     names: tuple[str, ...] = (),
-    ends: tuple[Floats, Floats, Floats] | None = None,
+    ends: Ends | None = None,
 ) -> Intervals:
     """The statistics of samples [S, B, …], as the artifact's own outputs define them.
 
-    `ends` are lower, upper [K, B, …] and their errors [2, K, B, …], where they are not the samples' own quantiles.
+    `ends` are given where they are not the samples' own quantiles.
     """
     if ends is None:
-        quantiles, levels = Quantiles(samples), np.atleast_1d(np.asarray(level, dtype=np.float64))
-        ends = quantiles.ends(levels)
+        ends = ends_by_rows(samples, np.atleast_1d(np.asarray(level, dtype=np.float64)))
     lower, upper, error = ends
     mean, variance = moments(samples)
     with np.errstate(over="ignore"):

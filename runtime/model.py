@@ -4,19 +4,21 @@ import hashlib
 import json
 import os
 import warnings
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checks, conformal, online, planner
-from .artifact import Artifact, check_trust, read, write
+from .artifact import Artifact, check_trust, checked, read, write
 from .calibrated import with_calibration
-from .contract import Calibration, Card
+from .contract import MAX_DRAWS, Calibration, Card
 from .engines import Engine, Helpers, open_engine
-from .enough import Goal, Pace
+from .enough import FEWEST, Goal, Pace
 from .errors import ArtifactError, InputError
 from .examples import Truth, as_examples
 from .files import write_file
@@ -35,15 +37,17 @@ from .inputs import (
     as_news,
     as_seed,
     as_truth,
+    can_be_calibrated,
     check_answer,
     check_can_be_calibrated,
-    check_memory,
     check_unseen,
     from_frame,
     is_frame,
 )
-from .intervals import Intervals, Quantiles, check_finite, moments, summarise, unsureness
+from .intervals import Ends, Intervals, Quantiles, check_finite, ends_by_rows, moments, summarise, unsureness
+from .memory import STATISTICS_BYTES, check_memory, most_draws, row_blocks, values_per_row
 from .online import Forecast, OnlineState
+from .planner import whole_vectors
 from .reading import read_file
 from .state_json import MOST_BYTES, from_json, to_json
 from .stream import Stream, check_streams
@@ -56,6 +60,8 @@ MOST_THREADS = 1024
 MOST_KEEP_MB = 2**40
 MOST_STEPS = 10**6
 MOST_DRAWS = 100_000
+TRIED_VALUES = 2**18
+"""Samples whose statistics tell what those of all will cost."""
 
 
 def load(
@@ -92,13 +98,44 @@ def load(
     check_trust(artifact, trusted)
     if artifact.card.weakness:
         warnings.warn(artifact.card.weakness, stacklevel=2)
+    return _opened(artifact, Settings(device, threads, keep_mb, measure))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an artifact was loaded: see `load`."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    keep_mb: int = KEEP_MB
+    measure: bool = True
+
+
+def _opened(artifact: Artifact, settings: Settings) -> "Model":
     with working:
-        engine = open_engine(artifact, device, keep_mb * 2**20)
-    return Model(artifact, engine, threads or planner.cores(), measure)
+        engine = open_engine(artifact, settings.device, settings.keep_mb * 2**20)
+    model = Model(artifact, engine, settings.threads or planner.cores(), settings.measure)
+    model._settings = settings
+    return model
+
+
+def _reopened(
+    path: str, content: bytes, settings: Settings, online: OnlineState | None, latest: NDArray[np.float32] | None
+) -> "Model":
+    """A model from what a pickle holds of it."""
+    artifact = checked(Path(path), content)
+    model = _opened(artifact, settings)
+    model._held = artifact  # its file may be nowhere here
+    model._online, model._latest = online, latest
+    return model
 
 
 class Model:
-    """A loaded artifact. Safe to call from several threads; where they `observe`, let one thread do both."""
+    """A loaded artifact. Safe to call from several threads; where they `observe`, let one thread do both.
+
+    A pickle or a copy of it (joblib, multiprocessing) is the artifact's file, opened anew, with what was calibrated and
+    observed, and loaded with the same arguments. A pickle of torch's formats is as much a program as their files.
+    """
 
     card: Card
     """What the artifact says of itself."""
@@ -110,7 +147,9 @@ class Model:
         self.card = artifact.card
         self._path = artifact.path  # its content is not kept: the engine has its own form of it
         self._format = artifact.format
-        self._calibrated: Artifact | None = None
+        self._held: Artifact | None = None
+        """The artifact as it is now, where that is not what lies at its path."""
+        self._settings = Settings(threads=threads, measure=measure)
         self.engine = engine.name
         self._engine = engine
         self._threads = threads
@@ -120,13 +159,21 @@ class Model:
         self._pace = Pace()
         self._chunks = planner.Chunks(artifact.card, threads if engine.room is None else 1, measure, engine.room)
         self._online: OnlineState | None = None
-        self._latest: Quantiles | None = None
+        self._latest: NDArray[np.float32] | None = None
+        """Of the latest prediction, what `observe` is told the truth about: see `Statistics`."""
         self.renew()
         renewed_in_a_child(self)
 
     def renew(self) -> None:
         """Called in the child of a fork: a lock that another thread held would never be released there."""
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        artifact = self._held or self._as_written()
+        if artifact.card != self.card:
+            raise ArtifactError(f"{self._path} was calibrated anew since it was loaded. Load it again.")
+        with self._lock:
+            return _reopened, (str(self._path), artifact.content, self._settings, self._online, self._latest)
 
     def __repr__(self) -> str:
         inputs = ", ".join(map(str, self.card.inputs))
@@ -201,29 +248,44 @@ class Model:
         an artifact that reads returns, numbers near the largest of float32.
         """
         goal = as_goal(tolerance, budget_ms)
-        if goal and draws is None:
-            draws = MOST_DRAWS
-        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
+        nominal, key = as_level(self.card, level), as_seed(self.card, seed)
         noise, calibrated = checks.switch("noise", noise), checks.switch("calibrated", calibrated)
         parts = checks.switch("parts", parts)
         framed = is_frame(x)
         inputs, index = from_frame(self.card, x) if framed else (as_inputs(self.card, x), None)
+        rows, steps, levels = len(inputs[0]), _steps(self.card, inputs), np.size(nominal)
+        most = None
         if goal:
-            samples, names = self._enough(inputs, names, nominal, key, noise, calibrated, goal)
+            most = most_draws(self.card, rows, MAX_DRAWS, levels, steps=steps, parts=parts)
+            most = max(FEWEST, most // planner.VECTOR * planner.VECTOR)  # where not even those fit, it is said below
+            if draws is None or (isinstance(draws, int) and draws > most):
+                draws = min(MOST_DRAWS if draws is None else draws, most)
+        call = Call(as_draws(self.card, draws)[:most], nominal, key, noise, noise and calibrated)
+        least = FEWEST if goal else len(call.draws)
+        check_memory(self.card, rows, min(least, len(call.draws)), levels, outputs=1, steps=steps, parts=parts)
+        self._check_level(call)
+        if goal:
+            samples, call, statistics = self._enough(inputs, call, goal, parts)
         else:
-            samples = self._samples(inputs, names, key, noise)[0]
-        answer = self._first(samples, inputs, names, nominal, key, noise, calibrated, parts)
+            (samples,) = self._samples(inputs, call)
+            statistics = self._statistics(samples, call)
+        answer = self._answer(samples, call, statistics)
+        if parts:
+            answer = self._with_parts(answer, inputs, call)
         return answer.to_frame(index) if framed else answer
 
     def predict_all(
         self, x: Input, draws: Draws | None = None, level: Level | None = None, seed: int | None = None
     ) -> dict[str, Intervals]:
         """The intervals of every output by its name; the same draws give all of them. Arguments as for `predict`."""
-        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
-        first, *others = self._samples(as_inputs(self.card, x), names, key)
-        intervals = [self._adapted(first, nominal, names, key)]
+        call = Call(as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed))
+        inputs = as_inputs(self.card, x)
+        check_memory(self.card, len(inputs[0]), len(call.draws), len(call.levels), steps=_steps(self.card, inputs))
+        self._check_level(call)
+        first, *others = self._samples(inputs, call, outputs=len(self.card.outputs))
+        intervals = [self._answer(first, call, self._statistics(first, call))]
         for samples, array in zip(others, self.card.outputs[1:], strict=True):
-            intervals.append(summarise(samples, nominal, names, key, array.names))
+            intervals.append(summarise(samples, call.level, call.draws, call.seed, array.names))
         return {array.name: part for array, part in zip(self.card.outputs, intervals, strict=True)}
 
     def samples(
@@ -239,7 +301,9 @@ class Model:
         names, key, noise = as_draws(self.card, draws), as_seed(self.card, seed), checks.switch("noise", noise)
         if chunk is not None:
             chunk = _as_chunk(chunk)
-        return self._samples(as_inputs(self.card, x), names, key, noise, chunk)[0]
+        inputs = as_inputs(self.card, x)
+        check_memory(self.card, len(inputs[0]), len(names), 0, outputs=1, steps=_steps(self.card, inputs))
+        return self._samples(inputs, Call(names, (), key, noise), chunk)[0]
 
     def stream(
         self, draws: Draws | None = None, level: Level | None = None, seed: int | None = None, *, noise: bool = True
@@ -253,15 +317,14 @@ class Model:
         Raises InputError where the artifact was not exported with `streaming`.
         """
         check_streams(self.card)
-        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
         noise = checks.switch("noise", noise)
+        call = Call(as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed), noise, noise)
+        self._check_level(call)
 
         def intervals(samples: NDArray[np.float32]) -> Intervals:
-            if noise:
-                return self._adapted(samples, nominal, names, key)
-            return summarise(samples, nominal, names, key, self.card.output.names)
+            return self._answer(samples, call, self._statistics(samples, call))
 
-        return Stream(self.card, self._engine, names, key, noise, intervals)
+        return Stream(self.card, self._engine, call.draws, call.seed, noise, len(call.levels), self._run, intervals)
 
     def forecast(
         self,
@@ -285,15 +348,15 @@ class Model:
                 f"{self.card.output.shape}."
             )
         steps = checks.whole("steps", steps, 1, MOST_STEPS)
-        names, nominal, key = as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed)
-        check_memory(self.card, len(window) * steps, len(names))
-        path = []
-        for _ in range(steps):
-            samples = self._samples((window,), names, key, noise=False)[0]
-            path.append(samples)
+        call = Call(as_draws(self.card, draws), as_level(self.card, level), as_seed(self.card, seed), noise=False)
+        check_memory(self.card, len(window) * steps, len(call.draws), len(call.levels), outputs=1)
+        path = np.empty((len(call.draws), len(window), steps), np.float32)
+        for step in range(steps):
+            (samples,) = self._samples((window,), call)
+            path[:, :, step] = samples[:, :, 0]
             mean = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
             (window,) = as_inputs(self.card, np.concatenate([window[:, 1:], mean[:, np.newaxis]], axis=1))
-        return summarise(np.concatenate(path, axis=2), nominal, names, key)
+        return summarise(path, call.level, call.draws, call.seed)
 
     def calibrate(
         self,
@@ -319,17 +382,23 @@ class Model:
         """
         check_can_be_calibrated(self.card)
         inputs, values = as_examples(self.card, x, y)
-        names, key = as_draws(self.card, draws), as_seed(self.card, seed)
+        call = Call(as_draws(self.card, draws), (), as_seed(self.card, seed))
         truth = as_truth(self.card, values, len(inputs[0]))
         check_unseen(self.card, inputs[0])
         half_life = as_half_life(half_life)
         nominal = as_levels(self.card, levels, len(truth), half_life)
-        quantiles = Quantiles(self._samples(inputs, names, key)[0])
-        lower, upper, _ = quantiles.ends(np.asarray(nominal))
+        tails = _tails(np.asarray(nominal))
+        ends = np.empty((len(tails), *truth.shape), np.float32)
+        for rows in self._pieces(inputs, call, len(nominal)):
+            (samples,) = self._samples(_rows(inputs, rows), call, first=rows.start)
+            for part in row_blocks(samples.shape[1], samples.shape[2], len(samples), len(nominal)):
+                ends[:, rows][:, part] = Quantiles(samples[:, part]).at(tails)
+        lower, upper, median = _split(ends)
         check_finite(lower, upper)
-        calibration = conformal.fit(quantiles.median(), lower, upper, truth, nominal, half_life)
-        self._calibrated = with_calibration(self._as_written(), calibration)
-        self.card = self._calibrated.card
+        calibration = conformal.fit(median, lower, upper, truth, nominal, half_life)
+        with working:
+            self._held = with_calibration(self._held or self._as_written(), calibration)
+        self.card = self._held.card
         self._online = self._latest = None
         return calibration
 
@@ -339,7 +408,7 @@ class Model:
         Raises InputError where it cannot be written, or the suffix is another format's.
         """
         path = checks.file_path("path", path)
-        write(self._calibrated or self._as_written(), path)
+        write(self._held or self._as_written(), path)
 
     def observe(self, y: ArrayLike) -> None:
         """Tell the truth about the latest prediction, so that the next interval is as wide as it must be.
@@ -357,8 +426,12 @@ class Model:
                 self._online = self._fresh()
             state, latest = self._online, self._latest
             if latest is not None:
-                ends = self._ends(latest, np.asarray(state.levels), None)[:2]
-                state = online.with_forecast(state, _forecast(latest, ends))
+                lower, upper, median = _split(latest)
+                if (factors := self._factors(np.asarray(state.levels), None)) is not None:
+                    lower, upper = conformal.stretch(median, lower, upper, factors)
+                check_finite(lower, upper)
+                forecast = Forecast(median.astype(np.float64), lower.astype(np.float64), upper.astype(np.float64))
+                state = online.with_forecast(state, forecast)
             if not state.pending:
                 raise InputError("Nothing was predicted yet whose truth could be told. Call predict first.")
             self._online, self._latest = online.told(state, as_news(self.card, y, len(state.pending[-1].median))), None
@@ -397,129 +470,210 @@ class Model:
 
     def _fresh(self) -> OnlineState:
         check_can_be_calibrated(self.card)
-        levels = self.card.calibration.levels if self.card.calibration else sorted(set(self.card.levels))
         outputs = self.card.output.shape[1]
         assert outputs is not None
-        return online.initial(levels, outputs)
+        return online.initial(self._followed(), outputs)
 
-    def _ends(
-        self, quantiles: Quantiles, levels: NDArray[np.float64], state: OnlineState | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Lower and upper ends [K, B, …] at levels [K], calibrated, adapted to what a state learnt; their errors."""
+    def _followed(self) -> Sequence[float]:
+        """The levels that `observe` follows; none where it can follow none."""
+        if self._online is not None:
+            return self._online.levels
+        if not can_be_calibrated(self.card):
+            return ()
+        return self.card.calibration.levels if self.card.calibration else sorted(set(self.card.levels))
+
+    def _factors(self, levels: NDArray[np.float64], state: OnlineState | None) -> NDArray[np.float32] | None:
+        """Factors [K, 1, O] of the ends at levels [K]: calibrated, and adapted to what a state learnt."""
         factors = None
         if self.card.calibration is not None:
             factors = conformal.factors_at(self.card.calibration, levels.astype(np.float32))
         if state is not None:
             adapted = state.factors(levels).astype(np.float32)
             factors = adapted if factors is None else factors * adapted
-        lower, upper, errors = quantiles.ends(levels)
-        if factors is not None:
-            factors = factors[:, np.newaxis]
-            lower, upper = conformal.stretch(quantiles.median(), lower, upper, factors)
-            with np.errstate(over="ignore", invalid="ignore"):
-                errors = np.where(factors > 0, factors * errors, np.float32(0))
-        check_finite(lower, upper)
-        return lower, upper, errors
+        return None if factors is None else factors[:, np.newaxis]
+
+    def _statistics(self, samples: NDArray[np.float32], call: "Call") -> "Statistics":
+        """The ends of the first output's samples [S, B, …], and those that `observe` would need."""
+        levels, state = call.levels, self._online
+        if not call.adapted:
+            return Statistics(ends_by_rows(samples, levels), None)
+        tails = _tails(np.asarray(self._followed()))
+        latest = np.empty((len(tails), *samples.shape[1:]), np.float32)
+        factors = self._factors(levels, state)
+
+        def ends(quantiles: Quantiles, rows: slice) -> Ends:
+            if len(tails) > 1:
+                latest[:, rows] = quantiles.at(tails)
+            lower, upper, errors = quantiles.ends(levels)
+            if factors is not None:
+                lower, upper = conformal.stretch(quantiles.median(), lower, upper, factors)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    errors = np.where(factors > 0, factors * errors, np.float32(0))
+            return Ends(lower, upper, errors)
+
+        found = ends_by_rows(samples, levels, ends)
+        check_finite(found.lower, found.upper)
+        return Statistics(found, latest)
+
+    def _answer(self, samples: NDArray[np.float32], call: "Call", statistics: "Statistics") -> Intervals:
+        """The first output's intervals."""
+        answer = summarise(samples, call.level, call.draws, call.seed, self.card.output.names, statistics.ends)
+        if call.adapted:
+            self._latest = statistics.latest
+        return answer
+
+    def _with_parts(self, answer: Intervals, inputs: Arrays, call: "Call") -> Intervals:
+        """The same with its variance split, which takes the samples without noise, some rows after the other."""
+        total = moments(answer.samples)[1]
+        epistemic = total
+        if call.noise and self.card.noise is not None:
+            epistemic = np.empty_like(total)
+            for rows in self._pieces(inputs, call, 0):
+                (samples,) = self._samples(_rows(inputs, rows), replace(call, noise=False), first=rows.start)
+                epistemic[rows] = moments(samples)[1]
+        # In float64: squares of what float32 holds may be more than it holds.
+        return replace(answer, epistemic=epistemic, aleatoric=np.maximum(total - epistemic, 0))
 
     def _enough(
-        self,
-        inputs: Arrays,
-        draws: NDArray[np.int64],
-        level: float | tuple[float, ...],
-        seed: int,
-        noise: bool,
-        calibrated: bool,
-        goal: Goal,
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Samples of as many of the draws as the goal needs, and those draws."""
-        levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
+        self, inputs: Arrays, call: "Call", goal: Goal, parts: bool
+    ) -> tuple[NDArray[np.float32], "Call", "Statistics"]:
+        """Samples of as many of the draws as the goal needs, the call with those draws, and their statistics."""
+        rows = len(inputs[0])
+        samples = np.empty(0, np.float32)
+        statistics: Statistics | None = None
 
-        def unsure(samples: NDArray[np.float32]) -> float:
-            quantiles = Quantiles(samples)
-            adapted = noise and calibrated
-            lower, upper, errors = self._ends(quantiles, levels, self._online) if adapted else quantiles.ends(levels)
-            check_finite(lower, upper)
-            return unsureness(lower, upper, errors)
+        def evaluate(start: int, stop: int) -> None:
+            nonlocal samples
+            steps = _steps(self.card, inputs)
+            chunk = self._chunks.guess(self._block(rows, steps), steps, stop - start)  # nothing is measured meanwhile
+            batch = replace(call, draws=call.draws[start:stop])
+            if start == 0:
+                (samples,) = self._samples(inputs, batch, chunk)
+            else:
+                samples.resize((stop, *samples.shape[1:]), refcheck=False)  # in place, where the system can
+                self._samples(inputs, batch, chunk, into=(samples[start:],))
 
-        def evaluate(start: int, stop: int) -> tuple[NDArray[np.float32], ...]:
-            chunk = self._chunks.guess(len(inputs[0]), _steps(inputs), stop - start)  # nothing is measured meanwhile
-            return self._samples(inputs, draws[start:stop], seed, noise, chunk)[:1]
+        def settle(whole: bool) -> tuple[float, float]:
+            nonlocal statistics
+            if whole:
+                statistics = self._statistics(samples, call)
+                return unsureness(*statistics.ends), 1.0
+            some = min(rows, max(2, TRIED_VALUES * rows // samples.size))
+            self._statistics(samples[:, :some], call)
+            moments(samples[:, :some])
+            return np.inf, some / rows
 
-        (samples,) = self._pace.draw(tuple(inputs[0].shape), len(draws), goal, evaluate, unsure)
-        return samples, draws[: len(samples)]
+        noisy = parts and call.noise and self.card.noise is not None
+        shape = tuple(inputs[0].shape)
+        count = self._pace.draw(shape, len(call.draws), goal, evaluate, settle, 2 if noisy else 1)
+        return samples, replace(call, draws=call.draws[:count]), statistics or self._statistics(samples, call)
 
-    def _first(
-        self,
-        samples: NDArray[np.float32],
-        inputs: Arrays,
-        draws: NDArray[np.int64],
-        level: float | tuple[float, ...],
-        seed: int,
-        noise: bool,
-        calibrated: bool,
-        parts: bool,
-    ) -> Intervals:
-        """The first output's intervals, from its samples."""
-        if noise and calibrated:
-            answer = self._adapted(samples, level, draws, seed)
-        else:
-            answer = summarise(samples, level, draws, seed, self.card.output.names)
-        if not parts:
-            return answer
-        total = moments(samples)[1]
-        noisy = noise and self.card.noise is not None
-        epistemic = moments(self._samples(inputs, draws, seed, noise=False)[0])[1] if noisy else total
-        return replace(
-            answer,
-            epistemic=epistemic,  # in float64: squares of what float32 holds, which may be more than it holds
-            aleatoric=np.maximum(total - epistemic, 0),
-        )
-
-    def _adapted(
-        self, samples: NDArray[np.float32], level: float | tuple[float, ...], draws: NDArray[np.int64], seed: int
-    ) -> Intervals:
-        """Intervals of the first output, calibrated, and adapted to what was observed."""
-        levels = np.atleast_1d(np.asarray(level, dtype=np.float64))
-        if (calibration := self.card.calibration) is not None and levels.max() > calibration.levels[-1]:
+    def _check_level(self, call: "Call") -> None:
+        calibration = self.card.calibration
+        if call.adapted and calibration is not None and call.levels.max() > calibration.levels[-1]:
             raise InputError(
-                f"The artifact is calibrated up to level {calibration.levels[-1]:g}; {levels.max():g} was asked "
+                f"The artifact is calibrated up to level {calibration.levels[-1]:g}; {call.levels.max():g} was asked "
                 "for. Calibrate it for that level too, or pass calibrated=False."
             )
-        self._latest = quantiles = Quantiles(samples)  # what `observe` will be told of
-        ends = self._ends(quantiles, levels, self._online)
-        return summarise(samples, level, draws, seed, self.card.output.names, ends)
+
+    def _block(self, rows: int, steps: int) -> int:
+        """Rows that are evaluated at once."""
+        return min(rows, planner.rows_per_block(self.card, steps))
+
+    def _pieces(self, inputs: Arrays, call: "Call", levels: int) -> Iterator[slice]:
+        """Whole blocks of rows, some at a time, where their samples are of no use afterwards.
+
+        Raises InputError where not even the samples of one block fit.
+        """
+        rows, steps = len(inputs[0]), _steps(self.card, inputs)
+        block = self._block(rows, steps)
+        check_memory(self.card, block, len(call.draws), levels, outputs=1, steps=steps)
+        row = 4 * len(call.draws) * values_per_row(self.card, 1, steps)[0]
+        piece = block * max(1, STATISTICS_BYTES // (block * row))
+        return (slice(first, min(first + piece, rows)) for first in range(0, rows, piece))
 
     def _samples(
         self,
         inputs: Arrays,
-        draws: NDArray[np.int64],
-        seed: int,
-        noise: bool = True,
+        call: "Call",
         chunk: int | None = None,
+        *,
+        outputs: int = 1,
+        into: Sequence[NDArray[np.float32]] = (),
+        first: int = 0,
     ) -> tuple[NDArray[np.float32], ...]:
-        rows = len(inputs[0])
-        check_memory(self.card, rows, len(draws))
+        """Samples [S, B, …] of the first outputs, put `into` place; `first` is the number of the first row."""
+        draws, seed, noise = call.draws, call.seed, call.noise
+        rows, steps = len(inputs[0]), _steps(self.card, inputs)
+        block = self._block(rows, steps)
         if chunk is None:
-            chunk = self._chunks.size(
-                rows,
-                _steps(inputs),
-                len(draws),
-                lambda size: self._engine.samples(inputs, np.arange(size), ~seed, noise),
-            )
+            some = _rows(inputs, slice(block))
+
+            def measured(size: int) -> object:
+                return self._engine.samples(some, np.arange(size, dtype=np.int64), ~seed, noise, keep=False)
+
+            chunk = self._chunks.size(block, steps, len(draws), measured)
+
+        def evaluate(where: slice, names: slice) -> Sequence[NDArray[np.float32]]:
+            return self._engine.samples(_rows(inputs, where), whole_vectors(draws[names]), seed, noise)[:outputs]
+
+        samples = self._run(evaluate, rows, block, len(draws), chunk, into)
+        check_answer(self.card, samples, first)
+        return samples
+
+    def _run(
+        self,
+        evaluate: planner.Evaluate,
+        rows: int,
+        block: int,
+        draws: int,
+        chunk: int,
+        into: Sequence[NDArray[np.float32]] = (),
+    ) -> tuple[NDArray[np.float32], ...]:
         # A first call of a chunk for each thread is over before a pool has started.
-        alone = not self._called and len(draws) <= chunk * self._threads
+        alone = not self._called and draws <= chunk * self._threads and rows <= block
         self._called = True
         pool = None if alone or self._threads == 1 else self._pool.of(self._engine, self._helpers)
-        samples = planner.run(
-            lambda part: self._engine.samples(inputs, part, seed, noise),
-            draws,
-            chunk,
-            pool,
-            self._helpers,
-            self._engine.joins,
-        )
-        check_answer(self.card, samples)
-        return samples
+        return planner.run(evaluate, rows, block, draws, chunk, pool, self._helpers, self._engine.joins, into)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What is asked of an artifact, beside its inputs."""
+
+    draws: NDArray[np.int64]
+    level: float | tuple[float, ...]
+    seed: int
+    noise: bool = True
+    adapted: bool = True
+    """Whether intervals are calibrated, and adapted to what was observed."""
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """[K]."""
+        return np.atleast_1d(np.asarray(self.level, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    ends: Ends
+    latest: NDArray[np.float32] | None
+    """Quantiles [2 K + 1, B, O] of the samples at the levels that are followed: lower, upper and the median."""
+
+
+def _tails(levels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the lower ends, the upper ends, and the median."""
+    return np.concatenate([(1 - levels) / 2, (1 + levels) / 2, [0.5]])
+
+
+def _split(quantiles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Lower ends, upper ends and median of quantiles at `_tails`."""
+    lower, upper = np.split(quantiles[:-1], 2)
+    return lower, upper, quantiles[-1]
+
+
+def _rows(inputs: Arrays, rows: slice) -> Arrays:
+    return tuple(part[rows] for part in inputs)
 
 
 def _as_chunk(chunk: object) -> int:
@@ -532,11 +686,12 @@ def _as_chunk(chunk: object) -> int:
     return size
 
 
-def _steps(inputs: Arrays) -> int:
+def _steps(card: Card, inputs: Arrays) -> int:
     """Length of the sequences, 1 where there are none."""
-    return inputs[0].shape[1] if inputs[0].ndim == 3 else 1
-
-
-def _forecast(quantiles: Quantiles, ends: tuple[NDArray[np.float32], NDArray[np.float32]]) -> Forecast:
-    lower, upper = (end.astype(np.float64) for end in ends)
-    return Forecast(quantiles.median().astype(np.float64), lower, upper)
+    free = [
+        int(got)
+        for x, array in zip(inputs, card.inputs, strict=True)
+        for got, size in zip(x.shape[1:], array.shape[1:], strict=True)
+        if size is None
+    ]
+    return max([int(inputs[0].shape[1]) if inputs[0].ndim == 3 else 1, *free])

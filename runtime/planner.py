@@ -1,30 +1,37 @@
-"""Split the draws into chunks that fit the cache, and run them on threads.
+"""Split a call into chunks of draws that fit the cache, and blocks of rows that fit memory, and run them on threads.
 
 Chunks are multiples of 16 draws, padded where needed: every array inside then has whole vectors, so no element is
 computed by the slower code for a vector's rest, which may round differently. That makes any split agree bit for bit.
+Rows are another matter: a matrix product may round differently for another number of them. So blocks of rows follow
+from the network and the length of its sequences alone, and a large batch is answered as its blocks would be alone.
 """
 
 import os
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from functools import cache
-from math import ceil
+from math import ceil, prod
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import Card
+from .contract import Card, Site
 from .forking import renewed_in_a_child
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 VECTOR = 16
 USUAL_CACHE = 16 * 2**20  # bytes; where the machine does not say
 MAX_CHUNK = 1024
+BLOCK_BYTES = 2**26
+"""That a thread may take for the rows of a chunk."""
+REMEMBERED = 1024
+"""Shapes of calls."""
 MEASURING_SECONDS = 0.02  # after which no further size is tried
 HANDOVER_SECONDS = 0.0005  # that chunks on threads cost beside their work; where they save less, one thread has all
 
@@ -57,16 +64,22 @@ def _count(cores: str) -> int:
 
 def bytes_per_draw(card: Card, batch: int, steps: int) -> int:
     """About what one draw keeps in memory at once, from the sizes in the card; `steps` is the sequence's length."""
-    total = 0
-    for site in card.sites:
-        if site.kind in RECURRENT:
-            widest = max(shape[-1] for shape in site.shapes.values())
-            values = 3 * widest + steps * widest // 4
-        else:
-            values = 2 * site.elements
-        noise = 4 * site.n  # the generator holds some four arrays of the posterior's length
-        total = max(total, 4 * (noise + batch * values))
-    return total
+    noise = 4  # the generator holds some four arrays of the posterior's length
+    return max((4 * (noise * site.n + batch * _values(site, steps)) for site in card.sites), default=0)
+
+
+def _values(site: Site, steps: int) -> int:
+    """About the values that a row takes at a site."""
+    if site.kind not in RECURRENT:
+        return 2 * site.elements
+    widest = max(shape[-1] for shape in site.shapes.values())
+    return 3 * widest + steps * widest // 4
+
+
+def _values_per_row(card: Card, steps: int) -> int:
+    """About the values that a row takes at once: those of the largest site, input or output."""
+    arrays = (prod(size or steps for size in array.shape[1:]) for array in (*card.inputs, *card.outputs))
+    return max(*arrays, *(_values(site, steps) for site in card.sites))
 
 
 def chunk_size(draws: int, draw_bytes: int, threads: int, room: int | None = None) -> int:
@@ -80,17 +93,26 @@ def chunk_size(draws: int, draw_bytes: int, threads: int, room: int | None = Non
     return ceil(draws / chunks / VECTOR) * VECTOR
 
 
+def rows_per_block(card: Card, steps: int) -> int:
+    """Rows that are evaluated at once, a power of two: so that what a vector of draws takes for them fits.
+
+    It follows from the card and the sequence's length alone, since answers may depend on it in their last bits.
+    """
+    row = VECTOR * 4 * _values_per_row(card, steps)
+    return 1 << (max(1, BLOCK_BYTES // row).bit_length() - 1)
+
+
 class Chunks:
     """The chunk sizes of one model, by the shape of a call: guessed at first, measured once when a shape comes again.
 
     The first answer is not kept waiting. The measurement evaluates a few chunks of the second call's own input, and
-    changes the time of later calls, never an answer.
+    changes the time of later calls, never an answer. Of many shapes the latest are remembered.
     """
 
     def __init__(self, card: Card, threads: int, measured: bool, room: int | None = None) -> None:
         self._card, self._threads, self._measured, self._room = card, threads, measured and room is None, room
-        self._calls: dict[tuple[int, int, int], int] = {}
-        self._chosen: dict[tuple[int, int, int], int] = {}
+        self._sizes: OrderedDict[tuple[int, int, int], int | None] = OrderedDict()
+        """By shape; None after its first call."""
         self.renew()
         renewed_in_a_child(self)
 
@@ -103,17 +125,31 @@ class Chunks:
 
     def size(self, batch: int, steps: int, draws: int, evaluate: Callable[[int], object]) -> int:
         """Draws per chunk for a call; `evaluate` computes a chunk of so many draws, of any seed."""
-        shape = batch, steps, draws
         guess = self.guess(batch, steps, draws)
+        if not self._measured:
+            return guess
+        shape = batch, steps, draws
         with self._lock:
-            calls = self._calls[shape] = self._calls.get(shape, 0) + 1
-            if self._measured and calls == 2:
-                self._chosen[shape] = guess  # for other threads, until it is measured
-        if self._measured and calls == 2:
-            size, seconds = fastest(_candidates(guess, draws, self._threads), evaluate)
-            alone = self._threads > 1 and seconds * draws * (1 - 1 / self._threads) < HANDOVER_SECONDS
-            self._chosen[shape] = ceil(draws / VECTOR) * VECTOR if alone else size
-        return self._chosen.get(shape, guess)
+            again = shape in self._sizes
+            known = self._sizes.get(shape)
+            if known is None:
+                self._sizes[shape] = guess if again else None  # for other threads, until it is measured
+            remember(self._sizes, shape)
+        if known is None and again:
+            known, seconds = fastest(_candidates(guess, draws, self._threads), evaluate)
+            if self._threads > 1 and seconds * draws * (1 - 1 / self._threads) < HANDOVER_SECONDS:
+                known = ceil(draws / VECTOR) * VECTOR  # alone
+            with self._lock:
+                self._sizes[shape] = known
+                remember(self._sizes, shape)
+        return known or guess
+
+
+def remember(table: OrderedDict[Any, Any], key: Any) -> None:
+    """Make `key` the latest of a table, and forget the one used longest ago where they are too many."""
+    table.move_to_end(key)
+    if len(table) > REMEMBERED:
+        table.popitem(last=False)
 
 
 def fastest(candidates: list[int], evaluate: Callable[[int], object]) -> tuple[int, float]:
@@ -139,46 +175,93 @@ def _candidates(guess: int, draws: int, threads: int) -> list[int]:
     return list(dict.fromkeys(size for size in (guess, half, 2 * guess) if size <= min(most, 2 * MAX_CHUNK)))
 
 
+def whole_vectors(draws: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The draws, padded to a multiple of 16."""
+    return np.pad(draws, (0, -len(draws) % VECTOR))
+
+
+def in_chunks(
+    evaluate: Callable[[NDArray[np.int64]], Sequence[NDArray[np.float32]]], draws: NDArray[np.int64], chunk: int
+) -> tuple[NDArray[np.float32], ...]:
+    """The same chunks one after the other on this thread, of all rows: an array [S, B, …] for each output."""
+    parts = [evaluate(whole_vectors(draws[first : first + chunk])) for first in range(0, len(draws), chunk)]
+    return tuple(np.concatenate(part)[: len(draws)] for part in zip(*parts, strict=True))
+
+
+Evaluate = Callable[[slice, slice], Sequence[NDArray[np.float32]]]
+"""(rows, draws) -> an array [draws, rows, …] for each output; the draws may be padded to whole vectors."""
+
+
 def run(
-    evaluate: Callable[[NDArray[np.int64]], tuple[NDArray[np.float32], ...]],
-    draws: NDArray[np.int64],
+    evaluate: Evaluate,
+    rows: int,
+    block: int,
+    draws: int,
     chunk: int,
     pool: "Executor | None" = None,
     helpers: int = 0,
     joins: bool = True,
+    into: Sequence[NDArray[np.float32]] = (),
 ) -> tuple[NDArray[np.float32], ...]:
-    """Samples [S, B, …] of draws [S] for each output, chunk by chunk into one array; `chunk` is a multiple of 16.
+    """Arrays [S, B, …] of each output: blocks of rows by chunks of draws, each evaluated once, put `into` place.
 
-    `helpers` threads of a pool take chunks, and so does the caller's where it `joins`: waking another takes time.
+    `chunk` is a multiple of 16. `helpers` threads of a pool take parts, and so does the caller's where it `joins`:
+    waking another takes time. The first error of any of them ends the call; the others stop after the part that they
+    are at, which nobody waits for.
     """
-    answers: list[NDArray[np.float32]] = []
-    starts = range(0, len(draws), chunk)
-    left = iter(starts)
+    answers = list(into)
+    count = ceil(rows / block) * ceil(draws / chunk)
+    left = (
+        (slice(row, min(row + block, rows)), slice(first, min(first + chunk, draws)))
+        for row in range(0, rows, block)
+        for first in range(0, draws, chunk)
+    )
     lock = Lock()
+    errors: list[BaseException] = []
+    others: list[Future[None]] = []
+    stopped = False
 
     def work() -> None:
-        while True:
+        while not stopped:
             with lock:
-                start = next(left, None)
-            if start is None:
+                part = next(left, None)
+            if part is None:
                 return
-            place(start)
+            place(*part)
 
-    def place(start: int) -> None:
-        names = draws[start : start + chunk]
-        parts = evaluate(np.pad(names, (0, -len(names) % VECTOR)))
+    def place(where: slice, names: slice) -> None:
+        results = evaluate(where, names)
         with lock:
             if not answers:  # only now is the shape of a sample known
-                answers.extend(np.empty((len(draws), *part.shape[1:]), np.float32) for part in parts)
-        for answer, part in zip(answers, parts, strict=True):
-            answer[start : start + len(names)] = part[: len(names)]
+                answers.extend(np.empty((draws, rows, *result.shape[2:]), np.float32) for result in results)
+        for answer, result in zip(answers, results, strict=True):
+            answer[names, where] = result[: names.stop - names.start]
 
-    others = [pool.submit(work) for _ in range(min(helpers, len(starts) - joins))] if pool and len(starts) > 1 else []
-    try:
+    def attempt(task: Callable[[], object]) -> None:
+        nonlocal stopped
+        try:
+            task()
+        except BaseException as error:  # Ctrl-C among them
+            errors.append(error)
+            stopped = True
+
+    def attend() -> None:
+        if pool and count > 1:
+            for _ in range(min(helpers, count - joins)):
+                others.append(pool.submit(attempt, work))
         if joins or not others:
             work()
-    finally:
         for other in others:
             if not (joins and other.cancel()):  # one that did not begin, its thread being busy, has nothing left to do
                 other.result()
-    return tuple(answers)
+
+    try:
+        attempt(attend)
+        if not errors:
+            return tuple(answers)
+        for other in others:
+            other.cancel()
+        raise errors[0]
+    finally:
+        stopped = True
+        errors.clear()  # an error knows this frame: together they would keep the arrays alive

@@ -151,15 +151,31 @@ def clock(monkeypatch) -> Any:
     return Clock
 
 
-def drawn(clock: Any, goal: Goal, seconds_per_draw: float, pace: Pace, most: int = 100_000) -> int:
-    def evaluate(start: int, stop: int) -> Any:
+def drawn(
+    clock: Any,
+    goal: Goal,
+    seconds_per_draw: float,
+    pace: Pace,
+    most: int = 100_000,
+    ordering: float = 0.0,
+    again: int = 1,
+) -> int:
+    """How many draws a call takes: `ordering` seconds a draw for the statistics, and `again` evaluations of each."""
+
+    def evaluate(start: int, stop: int) -> None:
         clock.now += seconds_per_draw * (stop - start)
-        return (np.random.default_rng(start).standard_normal((stop - start, 1), dtype=np.float32),)
+        counts.append(stop)
 
-    def unsureness(samples: np.ndarray) -> float:
-        return 1 / np.sqrt(len(samples))
+    def settle(whole: bool) -> tuple[float, float]:
+        rows = 1.0 if whole else 0.01
+        clock.now += rows * ordering * counts[-1]
+        return 1 / np.sqrt(counts[-1]), rows
 
-    return len(pace.draw((1,), most, goal, evaluate, unsureness)[0])
+    counts: list[int] = []
+    count = pace.draw((1,), most, goal, evaluate, settle, again)
+    assert count == counts[-1]
+    clock.now += (0 if goal.tolerance else ordering * count) + (again - 1) * seconds_per_draw * count
+    return count
 
 
 @pytest.mark.parametrize("seconds_per_draw", [1e-6, 1e-5, 1e-4])
@@ -170,6 +186,18 @@ def test_time_is_used_and_kept(clock, seconds_per_draw: float) -> None:
         count = drawn(clock, Goal(None, 0.01), seconds_per_draw, pace)
         assert clock.now - start <= 0.01
         assert count >= 0.5 * 0.01 / seconds_per_draw
+
+
+@pytest.mark.parametrize("tolerance", [None, 1e-9])
+@pytest.mark.parametrize("again", [1, 2])
+@pytest.mark.parametrize("ordering", [1e-6, 1e-5, 1e-4])
+def test_the_time_of_statistics_and_parts_is_in_the_budget(clock, ordering, again, tolerance) -> None:
+    """Though the first call knows nothing; a later one may, and both use more than a quarter of the time."""
+    pace = Pace()
+    for _ in range(3):
+        start = clock.now
+        drawn(clock, Goal(tolerance, 1.0), 1e-5, pace, 10**9, ordering, again)
+        assert 0.25 < clock.now - start <= 1
 
 
 def test_too_little_time_for_anything(clock) -> None:

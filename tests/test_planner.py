@@ -1,7 +1,11 @@
 """Chunk sizes: guessed from the card, measured once, and never seen in an answer."""
 
+import gc
+import signal
 import threading
 import time
+import weakref
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +17,12 @@ from murho.runtime import planner
 from murho.runtime.planner import Chunks, fastest
 
 SEED = 5
+
+
+def numbered(rows: slice, draws: slice) -> np.ndarray:
+    """[draws, rows], every element another number, the draws padded to a whole vector."""
+    names = np.arange(draws.start, draws.stop + (draws.start - draws.stop) % 16)
+    return (1000 * names[:, np.newaxis] + np.arange(rows.start, rows.stop)).astype(np.float32)
 
 
 @pytest.fixture
@@ -104,16 +114,16 @@ def test_every_chunk_is_evaluated_once(joins: bool) -> None:
     evaluated: list[int] = []
     threads: set[int] = set()
 
-    def evaluate(names: np.ndarray) -> tuple[np.ndarray, ...]:
-        evaluated.append(names[0])
+    def evaluate(rows: slice, draws: slice) -> tuple[np.ndarray, ...]:
+        evaluated.append((rows.start, draws.start))
         threads.add(threading.get_ident())
         time.sleep(0.005)
-        return (names[:, np.newaxis].astype(np.float32),)
+        return (numbered(rows, draws),)
 
     with ThreadPoolExecutor(2) as pool:
-        (answer,) = planner.run(evaluate, np.arange(100), 16, pool, helpers=2, joins=joins)
-    np.testing.assert_array_equal(answer[:, 0], np.arange(100))
-    assert sorted(evaluated) == list(range(0, 100, 16))
+        (answer,) = planner.run(evaluate, 7, 4, 100, 16, pool, helpers=2, joins=joins)
+    np.testing.assert_array_equal(answer, numbered(slice(0, 7), slice(0, 100))[:100])
+    assert sorted(evaluated) == [(row, draw) for row in (0, 4) for draw in range(0, 100, 16)]
     assert (threading.get_ident() in threads) == joins
     assert len(threads) == 2 + joins
 
@@ -122,22 +132,105 @@ def test_a_busy_pool_is_not_waited_for() -> None:
     done = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         pool.submit(done.wait)
-        (answer,) = planner.run(lambda names: (names.astype(np.float32),), np.arange(64), 16, pool, helpers=1)
+        (answer,) = planner.run(lambda *part: (numbered(*part),), 1, 1, 64, 16, pool, helpers=1)
         done.set()
-    np.testing.assert_array_equal(answer, np.arange(64))
+    np.testing.assert_array_equal(answer, numbered(slice(0, 1), slice(0, 64)))
 
 
-def test_an_error_of_any_thread_is_the_callers() -> None:
-    for bad in (0, 48):
+@pytest.mark.parametrize("joins", [True, False])
+def test_an_error_of_any_thread_is_the_callers_and_ends_the_call(joins: bool) -> None:
+    for bad in (1, 2, 5):
+        count = iter(range(300))
 
-        def evaluate(names: np.ndarray, bad: int = bad) -> tuple[np.ndarray, ...]:
-            time.sleep(0.002)
-            if names[0] == bad:
+        def evaluate(rows: slice, draws: slice, count: Iterator[int] = count, bad: int = bad) -> tuple[np.ndarray, ...]:
+            if next(count) == bad:
                 raise RuntimeError("no")
-            return (names.astype(np.float32),)
+            time.sleep(0.002)
+            return (numbered(rows, draws),)
 
-        with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="no"):
-            planner.run(evaluate, np.arange(64), 16, pool, helpers=1)
+        with ThreadPoolExecutor(2) as pool, pytest.raises(RuntimeError, match="no"):
+            planner.run(evaluate, 3, 1, 1600, 16, pool, helpers=2, joins=joins)
+        assert next(count) < 50  # parts, of 300
+
+
+def test_the_first_error_wins() -> None:
+    both = threading.Barrier(2)
+    order = iter(("first", "second"))
+
+    def evaluate(rows: slice, draws: slice) -> tuple[np.ndarray, ...]:
+        both.wait(60)
+        with threading.Lock():
+            name = next(order)
+        if name == "second":
+            time.sleep(0.05)
+        raise RuntimeError(name)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(RuntimeError, match="first"):
+        planner.run(evaluate, 1, 1, 1600, 16, pool, helpers=1)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows sends no signal to a thread")
+def test_ctrl_c_is_not_kept_waiting_while_other_threads_work() -> None:
+    """The main thread waits for others: it leaves at once, though their parts do not end before it has left."""
+    count, left = iter(range(300)), threading.Event()
+
+    def evaluate(rows: slice, draws: slice) -> tuple[np.ndarray, ...]:
+        number = next(count)
+        if number == 1:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        if number >= 1:
+            assert left.wait(60)
+        return (numbered(rows, draws),)
+
+    with ThreadPoolExecutor(2) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            planner.run(evaluate, 3, 1, 1600, 16, pool, helpers=2, joins=False)
+        left.set()
+    assert next(count) <= 4  # each of the two threads was in a part, and may have been about to begin another
+
+
+def test_ctrl_c_in_the_callers_own_part_ends_the_others_too() -> None:
+    count = iter(range(300))
+
+    def evaluate(rows: slice, draws: slice) -> tuple[np.ndarray, ...]:
+        next(count)
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(0.002)
+        return (numbered(rows, draws),)
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+        planner.run(evaluate, 3, 1, 1600, 16, pool, helpers=1)
+    assert next(count) < 50
+
+
+def test_an_error_keeps_no_arrays_alive() -> None:
+    made: list[weakref.ref[np.ndarray]] = []
+
+    def evaluate(rows: slice, draws: slice) -> tuple[np.ndarray, ...]:
+        if draws.start:
+            raise RuntimeError("no")
+        part = numbered(rows, draws)
+        made.append(weakref.ref(part))
+        return (part,)
+
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError):
+            planner.run(evaluate, 1, 1, 64, 16)
+        assert made[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_of_many_shapes_the_latest_are_remembered(card) -> None:
+    chunks = Chunks(card, threads=2, measured=True)
+    for rows in range(1, planner.REMEMBERED + 50):
+        chunks.size(rows, 21, 100, pytest.fail)
+    assert len(chunks._sizes) == planner.REMEMBERED
+    tried: list[int] = []
+    chunks.size(1, 21, 100, tried.append)  # forgotten, so a first call again
+    assert not tried
 
 
 def test_a_gpu_takes_few_large_chunks_that_fit_its_room(card) -> None:

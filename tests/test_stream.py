@@ -12,7 +12,7 @@ from torch import nn
 import murho
 from murho.export import to_onnx, to_torchscript
 from murho.models import Forecaster
-from murho.runtime import ArtifactError, ExportError, InputError
+from murho.runtime import ArtifactError, ExportError, InputError, memory
 
 SEED, DRAWS = 4, 50
 pytestmark = pytest.mark.filterwarnings("ignore:Layer .lower.:UserWarning")  # the peephole is not the textbook's
@@ -153,6 +153,77 @@ def test_stream_is_adapted_to_what_was_observed(model, rows) -> None:
         model.observe(np.full((3, 1), 1e3))
         after = stream.step(rows[:, t])
     assert (after.upper - after.lower > 1.2 * (before.upper - before.lower)).all()
+
+
+def drawn(model: murho.Model, monkeypatch) -> list[list[int]]:
+    """The draws of every chunk of weights that is drawn from now on."""
+    if model.engine == "torchscript":
+        pytest.skip("A module of TorchScript draws by itself, at every step.")
+    calls: list[list[int]] = []
+    sampler = model._engine._sampler
+    monkeypatch.setattr(
+        model._engine, "_sampler", lambda draws, seed: (calls.append(draws.tolist()), sampler(draws, seed))[1]
+    )
+    return calls
+
+
+def test_a_stream_draws_its_weights_once_whatever_is_kept(model, rows, monkeypatch) -> None:
+    """And in chunks, on threads: the same answers as in one piece."""
+    calls = drawn(model, monkeypatch)
+    want = model.stream(DRAWS, seed=SEED)
+    alone = [want.step(rows[:, t]) for t in range(6)]
+    assert len(calls) == 1
+    model = murho.load(model._path, keep_mb=0, threads=2)
+    calls = drawn(model, monkeypatch)
+    monkeypatch.setattr("murho.runtime.stream.chunk_size", lambda draws, draw_bytes, threads: 16)
+    stream = model.stream(DRAWS, seed=SEED)
+    for t in range(6):
+        got = stream.step(rows[:, t])
+        for name in ("samples", "mean", "lower", "upper"):
+            np.testing.assert_array_equal(getattr(got, name), getattr(alone[t], name))
+    padded = [*range(DRAWS), *[0] * (-DRAWS % 16)]
+    assert sorted(calls) == sorted(padded[k : k + 16] for k in range(0, len(padded), 16))
+
+
+def test_weights_that_do_not_fit_are_drawn_at_every_step(model, rows, monkeypatch) -> None:
+    want = [model.stream(DRAWS).step(rows[:, 0])]
+    calls = drawn(model, monkeypatch)
+    weights = 4 * 64 * sum(site.n for site in model.card.sites)
+    need = memory.needed(model.card, 3, 64, 1)
+    monkeypatch.setattr(memory, "MOST_BYTES", sum(need.values()) + weights)  # and no room for the states
+    stream = model.stream(DRAWS)
+    got = stream.step(rows[:, 0])
+    assert not stream._drawn
+    np.testing.assert_array_equal(got.samples, want[0].samples)
+    stream.step(rows[:, 1])
+    assert len(calls) == 2
+
+
+def test_sequences_go_block_by_block(model, rows, monkeypatch) -> None:
+    many = np.concatenate([rows] * 5)
+    monkeypatch.setattr("murho.runtime.stream.rows_per_block", lambda card, steps: 4)
+    stream, others = model.stream(DRAWS, seed=SEED), [model.stream(DRAWS, seed=SEED) for _ in range(0, len(many), 4)]
+    for t in range(3):
+        got = stream.step(many[:, t]).samples
+        for k, other in enumerate(others):
+            block = slice(4 * k, 4 * k + 4)
+            np.testing.assert_array_equal(other.step(many[block, t]).samples, got[:, block])
+
+
+def test_states_that_do_not_fit_are_refused_before_any_work(model, rows, monkeypatch) -> None:
+    with pytest.raises(
+        InputError, match=r"A stream of 50000000 draws of 1 sequences takes .* GiB for its states and an"
+    ):
+        model.stream(50_000_000)
+    states = 2 * 4 * 128 * 3 * sum(state.shape[2] for state in model.card.states)
+    need = sum(memory.needed(model.card, 3, 128, 1).values())
+    monkeypatch.setattr(memory, "MOST_BYTES", need + states)
+    model.stream(128).step(rows[:, 0])
+    monkeypatch.setattr(memory, "MOST_BYTES", need + states - 1)
+    stream = model.stream(128)  # of one sequence it fits
+    monkeypatch.setattr(model._engine, "step", None)
+    with pytest.raises(InputError, match="128 draws of 3 sequences"):
+        stream.step(rows[:, 0])
 
 
 def test_plain_artifacts_have_no_stream(exported) -> None:

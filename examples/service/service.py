@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import murho
-from murho.runtime.inputs import check_memory
+from murho.runtime.memory import check_memory
 
 log = logging.getLogger("uvicorn.error")  # where uvicorn says that it starts and stops
 SMALL = (

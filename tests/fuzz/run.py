@@ -5,8 +5,9 @@
 
 A door is a module in doors/: `ABOUT`, a sentence, and `trial(random) -> str`, which puts one input through the door and
 returns what came of it in a word or two. Whatever it raises is a breach, and so are a crash, a trial of more than
-LIMIT seconds, and more than MOST_MEMORY of memory. A door may have `environment()`, the variables that its process
-needs; it raises unittest.SkipTest where the door cannot be opened here.
+LIMIT seconds, and more than MOST_MEMORY of memory. A door may have `corpus()`, which makes what its trials start from,
+and `environment()`, the variables that its process needs; it raises unittest.SkipTest where the door cannot be opened
+here.
 
 With --results the counts are added to those in the file, and each door goes on after its last trial.
 """
@@ -97,6 +98,8 @@ def child(door: str, seed: int, first: int, trials: int, seconds: float, out: in
     say(f"about {module.ABOUT}")
     if not wanted:  # a sanitizer's shadow alone is terabytes
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_ALLOCATED, MOST_ALLOCATED))
+    if hasattr(module, "corpus"):
+        module.corpus()  # made before any trial is timed
     end = None
     for trial in range(first, first + trials):
         faulthandler.dump_traceback_later(LIMIT, exit=True)

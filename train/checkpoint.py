@@ -18,7 +18,7 @@ from ..runtime.contract import Noise, Scaling
 from ..runtime.errors import ArtifactError, InputError
 from ..runtime.files import write_file
 from ..runtime.reading import read_file
-from .checkpoint_check import check_architecture, check_fields
+from .checkpoint_check import check_architecture, check_fields, check_places
 from .history import History
 from .weights_file import MOST_BYTES, from_bytes, to_bytes
 
@@ -135,6 +135,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise InputError(f"There is no checkpoint {str(path)!r}. Check the path, or train first.")
     try:
         data = from_bytes(read_file(path, MOST_BYTES))
+        check_places(data)
     except ValueError as error:
         raise ArtifactError(
             f"{str(path)!r} is not a checkpoint, or is damaged ({error}). Give the file that training wrote, or train "

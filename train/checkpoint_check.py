@@ -16,6 +16,12 @@ SIZES = {
 TASKS = ("forecast", "regression", "classification")
 
 
+def check_places(data: dict[str, Any]) -> None:
+    """Raises ValueError for a tensor where no training puts one, before anything compares it."""
+    for name in data.keys() - {"state", "current", "optimizer"}:
+        _require(not _tensors(data[name]), name, "plain values")
+
+
 def check_fields(data: dict[str, Any]) -> None:
     """Raises ValueError for a field that no training writes; `data` has plain values and tensors of bounded size."""
     for name in ("kind", "name", "target"):
@@ -32,7 +38,7 @@ def check_fields(data: dict[str, Any]) -> None:
     _require(splits, "splits", "three shares")
     check_splits(data["splits"])
     for name in ("config", "settings"):
-        named = type(data[name]) is dict and all(type(key) is str for key in data[name]) and not _tensors(data[name])
+        named = type(data[name]) is dict and all(type(key) is str for key in data[name])
         _require(named, name, "values by name")
     _check_history(data["history"])
     for name in ("state", "current"):

@@ -8,6 +8,7 @@ harmless.
 import io
 import json
 import pickle
+import pickletools
 from collections.abc import Callable, Iterable
 from math import prod
 from typing import Any
@@ -22,6 +23,12 @@ _STORAGES = {
     "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1,
 }  # fmt: skip
 _TYPES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 12: 1, 13: 2}
+_OPERATIONS = frozenset(
+    {"PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
+    | {"BINUNICODE", "GLOBAL", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "BINPERSID", "REDUCE", "BUILD"}
+    | {"NEWOBJ", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPEND", "APPENDS"}
+    | {"EMPTY_DICT", "SETITEM", "SETITEMS"}
+)
 _WEIGHTS = (("data/weights/", "_weights_config.json"), ("data/constants/", "_constants_config.json"))
 
 
@@ -50,6 +57,7 @@ def _check_torchscript(content: bytes) -> None:
         if body is None:
             continue
         try:
+            _check_operations(bytes(body))
             _Sizes(io.BytesIO(body), {key: len(record) for key, record in records.items()}, f"{top}/{name}/").load()
         except ValueError:
             raise
@@ -72,6 +80,15 @@ def _check_pt2(content: bytes) -> None:
                 _check_payload(about, records, f"{top}/{folder}")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"the list of what lies in {folder} is damaged ({error!r})") from None
+
+
+def _check_operations(pickled: bytes) -> None:
+    """Whether a pickle has only what TorchScript writes, and asks for no more memory than its size lets expect."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name not in _OPERATIONS:
+            raise ValueError(f"it has the operation {operation.name}, which TorchScript does not write")
+        if operation.name == "LONG_BINPUT" and not 0 <= (argument or 0) <= len(pickled):
+            raise ValueError("it remembers more than it holds")
 
 
 def _check_payload(about: dict[str, Any], records: dict[str, memoryview], folder: str) -> None:

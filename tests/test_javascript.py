@@ -3,6 +3,7 @@
 What needs Chromium is marked: `make test-hosts`.
 """
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from blitz.modules import BayesianEmbedding, BayesianLinear, BayesianLSTM
@@ -324,6 +326,19 @@ def test_the_same_messages_about_the_truth(artifacts: dict[str, Path], rows: np.
     assert [answers[k]["error"]["message"] for k in (0, 2)] == [str(too_early.value), str(wrong.value)]
 
 
+def outside(content: bytes) -> bytes:
+    """An artifact that keeps a tensor in another file, with a true digest."""
+    model = onnx.load_from_string(content)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("mu"))
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    del model.metadata_props[-1]
+    assert [entry.key for entry in model.metadata_props] == ["murho"]
+    model.metadata_props.add(key="murho.sha256", value=hashlib.sha256(model.SerializeToString()).hexdigest())
+    return model.SerializeToString()
+
+
 def test_the_same_messages_about_files(artifacts: dict[str, Path], tmp_path: Path) -> None:
     content = artifacts["forecast"].read_bytes()
     at = content.index(b"murho.sha256") - 2000
@@ -333,6 +348,7 @@ def test_the_same_messages_about_files(artifacts: dict[str, Path], tmp_path: Pat
         "cut": content[:-10],
         "changed": content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :],
         "foreign": content[: content.index(b"murho") - 10],
+        "outside": outside(content),
     }
     paths = {name: tmp_path / f"{name}.onnx" for name in damaged}
     for name, path in paths.items():

@@ -219,6 +219,16 @@ def test_a_view_beyond_its_record(tmp_path: Path) -> None:
     assert any("elements, not 255" in said for said in found)
 
 
+def test_a_pickle_that_asks_for_memory(tmp_path: Path) -> None:
+    """Nine bytes that make an unpickler keep a place for each of 2^30 things."""
+    entries = entries_of(CONFORMANCE / "paths.pt")
+    for pickled, said in (
+        (b"\x80\x02Nr\x00\x00\x00\x40.", "remembers more"),
+        (b"\x80\x05\x96" + bytes(8) + b".", "BYTEARRAY8"),
+    ):
+        assert said in trusted_error(tmp_path / "pickle", ".pt", entries | {"archive/constants.pkl": pickled})
+
+
 def test_parts_of_a_program_that_are_pickled(tmp_path: Path) -> None:
     """Even where the file is trusted: murho writes none."""
     for make, said in ((pickled_sample_inputs, "torch would unpickle"), (pickled_weights, "is pickled")):

@@ -8,6 +8,17 @@ import { ArtifactError } from "./errors.js";
 import { fields } from "./protobuf.js";
 
 const METADATA = 14; // ModelProto.metadata_props in onnx.proto, of StringStringEntryProto (key = 1, value = 2)
+const EXTERNAL_DATA = 13; // TensorProto.external_data, and data_location after it
+/** Messages of onnx.proto on the way to tensors: of each the numbers of the fields that hold others. */
+const WITHIN = {
+  model: { 7: "graph", 25: "function" },
+  graph: { 1: "node", 5: "tensor", 15: "sparse" },
+  function: { 7: "node", 11: "attribute" },
+  node: { 5: "attribute" },
+  attribute: { 5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse" },
+  sparse: { 1: "tensor", 2: "tensor" },
+  tensor: {},
+};
 const GENERATOR = "pcg4d-boxmuller-2";
 const GENERATORS = new Map([[4, "pcg4d-boxmuller-1"], [5, GENERATOR]]); // by the card schemas that can be read
 const NODE_FILES = "node:fs/promises"; // by a variable: bundlers for browsers look for what is written in an import
@@ -29,11 +40,23 @@ export async function read(bytes, name) {
       `${name} is not a murho artifact: it carries no card. Expected a file written by murho.export.`,
     );
   }
-  const text = entries.get("murho");
-  const card = parseCard(text);
   if ((await sha256(covered)) !== entries.get("murho.sha256")) {
     throw new ArtifactError(
       `${name} was changed or damaged after its export: its checksum differs. Export it again.`,
+    );
+  }
+  const text = entries.get("murho");
+  const card = parseCard(text);
+  let outside;
+  try {
+    outside = reachesOutside(bytes);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error; // also of graphs in graphs without end
+    throw new ArtifactError(`${name} is no file that murho.export writes: it is cut short.`);
+  }
+  if (outside) {
+    throw new ArtifactError(
+      `${name} is no file that murho.export writes: it takes a tensor from another file, and an artifact is one file.`,
     );
   }
   return { card, bytes, calibrationText: calibrationText(text) };
@@ -96,6 +119,16 @@ function scan(bytes, name) {
     );
   }
   return { entries, covered: covered.subarray(0, length) };
+}
+
+/** Whether a model, wherever in it, keeps a tensor in another file, which ONNX Runtime would then read. */
+function reachesOutside(bytes, message = "model") {
+  for (const [number, , body, end] of fields(bytes)) {
+    if (message === "tensor" && (number === EXTERNAL_DATA || number === EXTERNAL_DATA + 1)) return true;
+    const inner = WITHIN[message][number];
+    if (inner && reachesOutside(bytes.subarray(body, end), inner)) return true;
+  }
+  return false;
 }
 
 function entry(pair) {

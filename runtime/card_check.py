@@ -227,14 +227,15 @@ def _map(rule: Rule) -> Rule:
     return rules
 
 
-def _fields(**rules: Rule) -> Rule:
+def _fields(may_lack: str = "", /, **rules: Rule) -> Rule:
     def check(where: str, value: Any) -> None:
         _free(where, value)
-        if value.keys() != rules.keys():
-            lacks, more = sorted(rules.keys() - value.keys()), sorted(value.keys() - rules.keys())
+        lacks, more = sorted(rules.keys() - value.keys() - {may_lack}), sorted(value.keys() - rules.keys())
+        if lacks or more:
             raise ValueError(f"{where} lacks {lacks} and has {more} too many" if more else f"{where} lacks {lacks}")
         for name, rule in rules.items():
-            rule(name if where == "card" else f"{where}.{name}", value[name])
+            if name in value:
+                rule(name if where == "card" else f"{where}.{name}", value[name])
 
     return check
 
@@ -269,6 +270,7 @@ _ARRAY = _fields(
 )
 _NOISE = _fields(distribution=_choice(*DISTRIBUTIONS), degrees=_whole(0, MOST_SIZE), scale=_list(_not_negative))
 _CARD = _fields(
+    "storage",  # as float32 in the first files
     name=_text,
     created=_text,
     versions=_map(_text),

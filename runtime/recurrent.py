@@ -16,6 +16,8 @@ from .protobuf import strings
 MOST_WEIGHTS = 2**11
 """Weights of a layer; ONNX Runtime's matrix products are faster at more, and at many rows."""
 
+MOST_LAYERS = 2**10
+"""The graph is cut at each of them, and looked through for each cut."""
 MOST_UNITS = 2**31 - 1
 """Of a layer, of what kind ever."""
 
@@ -35,7 +37,7 @@ def compiled(half: bytes, opened: Opened) -> Compiled | None:
     every = nodes(view)
     layers = [_Layer(node) for node in every if strings(node, KIND)[0] in ("BayesianLSTM", "BayesianLSTMLast")]
     large = any(math.prod(layer.sizes) > MOST_WEIGHTS for layer in layers)
-    if _compiled is None or not layers or large or any(has_bodies(node) for node in every):
+    if _compiled is None or not 0 < len(layers) <= MOST_LAYERS or large or any(has_bodies(node) for node in every):
         return None
     inputs, outputs = named(view, INPUT), named(view, OUTPUT)
     known: list[str] = []  # tensors that are there when a stage begins, beside the inputs

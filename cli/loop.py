@@ -49,7 +49,7 @@ class BlitzLoop:
         """Intervals for x [B, …] in raw units, several inputs a tuple, from `draws` forward passes without noise."""
         with torch.no_grad(), one_thread():
             samples = self.samples(x, draws)
-        return summarise(samples, level, np.arange(draws), 0, self._names)
+        return summarise(samples, level, np.arange(draws, dtype=np.int64), 0, self._names)
 
     def samples(self, x: Inputs, draws: int, forward: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.float32]:
         """BLiTZ's samples [S, B, …] in raw units; `forward` stands for the network's pass, where that was compiled."""

@@ -49,7 +49,7 @@ def _largest_correlation(streams: Sequence[int], seed: int) -> tuple[float, tupl
     size = 8 * len(streams)
     products = np.zeros((size, size))
     for first in range(0, DRAWS, AT_ONCE):
-        draws = np.arange(first, first + AT_ONCE)
+        draws = np.arange(first, first + AT_ONCE, dtype=np.int64)
         values = np.concatenate([_lanes(normals(draws, seed, stream, ELEMENTS)) for stream in streams])
         products += values @ values.T
     between = np.abs(products / PAIRS).reshape(len(streams), 8, len(streams), 8).max(axis=(1, 3))

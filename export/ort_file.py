@@ -96,7 +96,7 @@ def _check(source: Artifact, converted: Path) -> None:
     calibration = card.calibration
     stretch = max((factor for row in calibration.factors for factor in row), default=1.0) if calibration else 1.0
     for rows, many in ((1, 2), (3, 32), (4, 17)):
-        inputs, draws = typical_inputs(card, rows), np.arange(many)
+        inputs, draws = typical_inputs(card, rows), np.arange(many, dtype=np.int64)
         scale, offset = raw_units(card.scaling, inputs[0])
         wanted, found = before(inputs, draws), after(inputs, draws)
         samples = largest_value(wanted[OUTPUTS[0]], scale, offset)

@@ -58,7 +58,8 @@ def test_a_dict_or_a_tuple(model, example) -> None:
     by_place = model.predict(tuple(example.values()), 32)
     np.testing.assert_array_equal(by_name.samples, by_place.samples)
     assert (
-        repr(model) == "<murho.Model 'listing': numbers [batch, feature=3], words [batch, time], 3 sites, onnxruntime>"
+        repr(model) == "<murho.Model 'listing': numbers [batch, feature=3], words [batch, time], 3 sites, "
+        f"{model.engine}>"
     )
 
 

@@ -552,3 +552,60 @@ def test_it_is_accessible(seen) -> None:
     controls = ["skip", "origin", "level", "draws", "seed-value", "seed", "history", "paths", "file"]
     assert seen["tabbed"][: len(controls)] == controls
     assert seen["overflow"] <= 0
+
+
+# What the page makes of a card and a table, without a browser
+
+FIT = """
+const { readFileSync } = require("fs");
+const element = new Proxy({}, { get: () => undefined, set: () => true });
+globalThis.window = globalThis;
+globalThis.document = { getElementById: () => element, documentElement: { dataset: {} } };
+delete globalThis.DecompressionStream; // so that the page stops before it starts
+const [csv, page, cases] = [1, 2, 3].map((k) => readFileSync(process.argv[k], "utf8"));
+eval(`${csv}; ${page}; globalThis.fitting = fitting; globalThis.readCsv = readCsv; globalThis.state = state;`);
+const found = JSON.parse(cases).map(({ card, text, target }) => {
+  try {
+    const { rows, values, columns, target: shown, window } = fitting(card, readCsv(text, "table"), target);
+    return { last: rows.at(-1), value: values.at(-1), columns, shown, window };
+  } catch (error) { return { error: error.message }; }
+});
+console.log(JSON.stringify(found));
+"""
+
+
+def fitted(tmp_path: Path, *cases: dict[str, Any]) -> list[dict[str, Any]]:
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    command = ["node", "-e", FIT, "--", str(OURS / "csv.js"), str(OURS / "page.js"), str(tmp_path / "cases.json")]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
+def test_the_page_reads_the_network_s_columns_and_shows_its_target(tmp_path: Path) -> None:
+    def card(features: int, names: tuple[str, ...] = (), values: str = "levels", **more: Any) -> dict[str, Any]:
+        inputs = [{"shape": [None, None, features], "names": names}]
+        about = {"inputs": inputs, "outputs": [{"shape": [None, 1]}], "training": {}, "scaling": {"values": values}}
+        return about | {"name": "net", "task": "forecast", **more}
+
+    text = "day,a,b,c\n" + "\n".join(f"2020-01-0{k},{k},{10 * k},{100 * k}" for k in range(9, 0, -1))
+    own = {"reads": ["b", "a"], "window": 3, "target": "a"}
+    first, second, outside, changes, any_column, bare, exogenous, trained = fitted(
+        tmp_path,
+        {"card": card(2, **{**own, "target": "b"}), "text": text},
+        {"card": card(2, **own), "text": text},
+        {"card": card(2, **{**own, "target": "c"}), "text": text},
+        {"card": card(2, values="differences", **own), "text": text},
+        {"card": card(1, ("a",), window=3, reads=["a"], target="a"), "text": text, "target": "c"},
+        {"card": card(3, window=3), "text": text},
+        {"card": card(1, window=3, reads=["b"], target="c"), "text": text, "target": "a"},
+        {"card": card(2, ("b", "a"), training={"window": 4, "target": "a"}), "text": text},
+    )
+    assert (first["last"], first["value"], first["shown"]) == ([90, 9], 90, "b")
+    assert (second["last"], second["value"], second["shown"]) == ([90, 9], 9, "a")
+    assert (outside["last"], outside["value"], outside["shown"]) == ([90, 9], 900, "c")
+    assert changes["shown"] == "b"  # what differences are added to is the first column
+    assert (any_column["last"], any_column["shown"]) == ([900], "c")
+    assert (bare["last"], bare["shown"]) == ([9, 90, 900], "a")
+    assert (exogenous["last"], exogenous["columns"]) == ([90], ["b"])
+    assert exogenous["shown"] == "a"
+    assert (trained["shown"], trained["value"], trained["window"]) == ("a", 9, 4)

@@ -33,10 +33,10 @@ async function start() {
     return stop(`The forecast cannot be computed here: ${error.message}.${served}`);
   }
   const { artifact, series } = murhoData;
-  const { columns, dates, rows, reads, window, ...rest } = series;
+  const { columns, dates, rows, reads, window: read, ...rest } = series;
   const values = columns.map((name, k) => [name, rows.map((row) => row[k])]);
   try {
-    const card = Object.assign(await state.forecaster.load(artifact), { reads, window, target: rest.target });
+    const card = Object.assign(await state.forecaster.load(artifact), { reads, window: read, target: rest.target });
     await use(fitting(card, { ...rest, columns: new Map(values), dates: dates?.map(Date.parse) ?? null }));
   } catch (error) {
     return stop(error.message);

@@ -17,7 +17,6 @@ from torch import nn
 import murho
 from murho import ExportError, InputError, Noise, Scaling
 from murho.export import to_onnx, to_pt2, to_torchscript, verify
-from murho.runtime import enough
 from murho.runtime.intervals import summarise
 
 MAX, TINY = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
@@ -304,15 +303,12 @@ def test_repeated_draws_are_refused(model, prices) -> None:
             call(prices, draws=[3, 3])
 
 
-def test_a_tolerance_that_cannot_be_reached_and_a_budget_without_end() -> None:
-    def evaluate(start: int, stop: int) -> tuple[np.ndarray, ...]:
-        return (np.ones((stop - start, 1), np.float32),)
-
-    for goal in (enough.Goal(1e-300, None), enough.Goal(1e-300, 1e305), enough.Goal(None, 1e305)):
-        pace = enough.Pace()
-        for _ in range(2):  # the second call knows what a draw costs
-            (samples,) = pace.draw((1, 1), 3000, goal, evaluate, lambda _: 1.0)
-            assert len(samples) == 3000
+@pytest.mark.parametrize(
+    "goal", [{"tolerance": 1e-300}, {"tolerance": 1e-300, "budget_ms": 1e308}, {"budget_ms": 1e308}]
+)
+def test_a_tolerance_that_cannot_be_reached_and_a_budget_without_end(model, prices, goal: dict[str, float]) -> None:
+    for _ in range(2):  # the second call knows what a draw costs
+        assert len(model.predict(prices[:1], 3000, 0.5, **goal).draws) == 3000
 
 
 # Masks, tables

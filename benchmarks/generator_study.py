@@ -113,17 +113,17 @@ def single_bits(run: Run) -> str:
     )
 
 
-def orders(run: Run, names: list[str]) -> str:
+def orders(run: Run, names: list[str], hashes: int) -> str:
     rows = []
     for k, name in enumerate(names):
-        (found,) = run("second", "weights", k, HASHES)
+        (found,) = run("second", "weights", k, hashes)
         battery = run("second", "battery", k)
         told = f"{battery[0][0]:.0f} of {battery[0][1]:.0f}" if battery else "not installed"
-        first = "{:.1f}, {:.1f}".format(*run("first", "weights", k, HASHES)[0]) if k in SHOWN_ORDERS else ""
+        first = "{:.1f}, {:.1f}".format(*run("first", "weights", k, hashes)[0]) if k in SHOWN_ORDERS else ""
         rows.append(f"| {name} | {found[0]:.1f} | {found[1]:.1f} | {told} | {first} |")
     return "\n".join(
         [
-            f"{HASHES:,} hashes ({HASHES * 12 / 2**30:.1f} GiB of used bits) in each of these orders. Hamming weights "
+            f"{hashes:,} hashes ({hashes * 12 / 2**30:.1f} GiB of used bits) in each of these orders. Hamming weights "
             "of the bytes, few, four or many: 9 in a row of each of the 12 bytes of a hash (the largest of 12), and "
             "the 12 of a hash, in standard errors; beside them the first generator's in two orders. SmallCrush of "
             "TestU01 1.2.3 on the packed 24 bits: how many of its tests have p below 1e-4 or above 1 - 1e-4.",
@@ -267,6 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=Path, help="put the study into this page")
     parser.add_argument("--results", type=Path, help="keep what the program prints in this folder, to go on from it")
+    parser.add_argument("--hashes", type=int, default=HASHES, help="of each order")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -276,7 +277,7 @@ def main() -> None:
         listed = subprocess.run([folder / "second", "orders"], capture_output=True, text=True, check=True).stdout
         sections = {
             "Study: single bits": single_bits(run),
-            "Study: orders": orders(run, listed.splitlines()),
+            "Study: orders": orders(run, listed.splitlines(), options.hashes),
             "Study: normals, and what 24 bits mean for the tails": tails(run),
             "Study: cost": cost(folder),
         }

@@ -86,13 +86,15 @@ def package() -> ModuleType:
 def test_the_readme_stands_alone(package: ModuleType) -> None:
     """A package index shows it without the files beside it."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    bare, linked = package.standing_alone(readme, ""), package.standing_alone(readme, "https://example.org/murho")
-    for text in (bare, linked):
-        targets = re.findall(r"\]\(([^)]*)\)", text)
+    for url in ("", "https://example.org/murho"):
+        targets = re.findall(r"\]\(([^)]*)\)", package.standing_alone(readme, url))
         assert all(target.startswith(("https://", "#")) for target in targets)
-    assert "example.org" not in bare
-    assert "](https://example.org/murho/raw/HEAD/docs/benchmark.png)" in linked
-    assert "](https://example.org/murho/blob/HEAD/docs/design.md)" in linked
+    text = "![Speed](docs/speed.png) of [it](docs/design.md#speed), [below](#how), [there](https://example.net)"
+    assert package.standing_alone(text, "") == " of it, [below](#how), [there](https://example.net)"
+    root = "https://example.org/murho"
+    assert package.standing_alone(text, root).startswith(
+        f"![Speed]({root}/raw/HEAD/docs/speed.png) of [it]({root}/blob/HEAD/docs/design.md#speed), [below](#how)"
+    )
 
 
 def required(name: str) -> list[str]:

@@ -177,7 +177,8 @@ def _candidates(guess: int, draws: int, threads: int) -> list[int]:
 
 def whole_vectors(draws: NDArray[np.int64]) -> NDArray[np.int64]:
     """The draws, padded to a multiple of 16."""
-    return np.pad(draws, (0, -len(draws) % VECTOR))
+    rest = -len(draws) % VECTOR
+    return np.concatenate([draws, np.zeros(rest, dtype=np.int64)]) if rest else draws
 
 
 def in_chunks(

@@ -36,6 +36,7 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     engine = open_engine(artifact, "cpu", compiled=False)
     try:
         report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+        report["rows"] = _alone(subject, engine)
         report["streams"] = check_streams(len(subject.site_sizes), subject.plan.noise is not None, SEED)
         if subject.plan.noise:
             report["law_with_noise"] = law(subject, engine, observed=True)
@@ -210,6 +211,32 @@ def _rounding(subject: Subject, engine: Engine) -> dict[str, Any]:
 def _last(subject: Subject, draws: int, rows: int) -> tuple[Tensor, ...]:
     """What a folded network takes after the seed: the noise's switch, and a stream's first states."""
     return (*subject.plan.switch, *(torch.zeros(draws, rows, width) for width in subject.plan.states))
+
+
+def _alone(subject: Subject, engine: Engine) -> dict[str, Any]:
+    """A row's answer must be the one that it gets alone: the runtime may ask for the rows of a batch in blocks.
+
+    Where rows are mixed behind a Bayesian layer, draws are too, and the comparison with BLiTZ finds it; before the
+    first one it cannot, since BLiTZ mixes the same rows.
+    """
+    inputs, draws = tuple(x.numpy() for x in subject.inputs(4)), _names(VECTOR)
+    together = engine.samples(inputs, draws, SEED, observed=True)
+    largest = 0.0
+    for row in range(len(inputs[0])):
+        one = tuple(x[row : row + 1] for x in inputs)
+        alone = engine.samples(one, draws, SEED, observed=True)
+        for got, among, units, all_units in zip(
+            alone, together, _units(subject, one[0]), _units(subject, inputs[0]), strict=True
+        ):
+            error, allowed = relative_error(got, among[:, row : row + 1], *units, largest_value(among, *all_units))
+            if error > allowed:
+                raise ExportError(
+                    f"The answer to a row changes by {error:.2g} of the largest value (allowed: {allowed:.2g}) with "
+                    "the rows beside it: the network's forward mixes the rows of a batch, as x - x.mean(0) does. Take "
+                    "such statistics from the training data, once, and keep them as buffers."
+                )
+            largest = max(largest, error)
+    return {"rows": len(inputs[0]), "largest_error": largest}
 
 
 def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:

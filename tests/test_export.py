@@ -114,6 +114,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         lambda: Forward(lambda net, x: net.head(net.a(x) - net.a(x).mean(0)), a=linear(3, 2), head=nn.Linear(2, 1)),
         (4, 3), r"Module 'head' is the first that differs .* it mixes rows of the batch",
     ),
+    "rows mixed before the first layer": (
+        lambda: Forward(lambda net, x: net.layer(x - x.mean(0)), layer=linear(3, 2)), (4, 3),
+        r"The answer to a row changes by .* with the rows beside it: .* mixes the rows of a batch",
+    ),
     "mixed rows in softmax": (
         lambda: nn.Sequential(linear(3, 2), nn.Softmax(dim=0)), (4, 3),
         r"disagrees with BLiTZ .* Module '1' is the first that differs .* it mixes rows of the batch",

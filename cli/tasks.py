@@ -147,7 +147,8 @@ def verify(artifact: Path, network: str, example: Path | None, json_path: Path |
             f", {case['steps']} steps" if case["steps"] else ""
         )
         table.add_row(name, f"relative error {case['error']:.1e}", f"{case['allowed']:.1e}")
-    alive, streams = report["alive"], report["streams"]
+    alive, streams, rows = report["alive"], report["streams"], report["rows"]
+    table.add_row(f"each of {rows['rows']} rows asked alone", f"relative error {rows['largest_error']:.1e}", "as above")
     for key, what in (("law", "law"), ("law_with_noise", "law with noise")):
         if law := report.get(key):
             name = f"{what}: {law['tests']} Kolmogorov-Smirnov tests of {law['draws']} draws"

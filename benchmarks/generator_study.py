@@ -35,7 +35,7 @@ COMPILED = ROOT / "runtime" / "compiled"
 FLAGS = ("-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
 TESTU01 = ("-DTESTU01", "-ltestu01", "-ltestu01probdist", "-ltestu01mylib", "-lgmp")
 PAIRS, FEWER = 2**22, 2**18
-HASHES, NORMALS = 10**8, 10**10
+HASHES, NORMALS = 3 * 10**8, 10**10
 CHANGES = ("element", "draw", "stream, or seed's upper half", "seed's lower half")
 SHOWN_ORDERS = (3, 5)
 """Orders in which the first generator is shown beside."""

@@ -91,7 +91,7 @@ def check_memory(
     if ends > 0.1 * samples:
         said += f" and {levels} levels {ends:.1f} GiB of interval ends and their errors"
         fewer = "fewer draws, rows or levels"
-    if total > 1.1 * (samples + ends):
+    if need["samples"] <= MOST_BYTES and total > 1.1 * (samples + ends):
         said += f", {total:.1f} GiB with all that belongs to them"
     raise InputError(f"{said}; at most {MOST_BYTES / 2**30:.2g} GiB are returned from one call. Ask for {fewer}.")
 

@@ -19,6 +19,8 @@ States = tuple[NDArray[np.float32], ...]
 
 MOST_BYTES = 2**31 - 1
 """Of a file: more takes an archive of another kind."""
+MOST_ROWS = 2**53
+"""That a stream can have read: many a lifetime's, and some are left to count on."""
 LONGEST_HEAD = 1024
 """Of an array, in bytes: numpy writes 128."""
 
@@ -52,7 +54,7 @@ def from_npz(content: bytes, identity: str, draws: int, widths: Sequence[int | N
     if _array(found.records[names[0]], np.dtype("S64"), ()).tobytes() != identity.encode():
         raise ValueError("it holds the states of another stream: of another artifact, other draws or another seed")
     rows = int(_array(found.records[names[1]], np.dtype("<i8"), ()).item())
-    if rows < 0 or (rows == 0) != (len(found.records) == 2):
+    if not 0 <= rows <= MOST_ROWS or (rows == 0) != (len(found.records) == 2):
         raise ValueError(f"{rows} rows and {len(found.records) - 2} states do not go together")
     if rows == 0:
         return 0, None

@@ -21,6 +21,7 @@ from torch.nn.functional import dropout
 import murho
 from murho.export import to_onnx, to_torchscript
 from murho.export.generator import normals
+from murho.runtime.artifact import SUFFIXES
 
 EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript}
 RHO = {"posterior_rho_init": -2.0}
@@ -558,7 +559,7 @@ def test_a_branch_on_a_value_names_the_module(tmp_path: Path, format: str) -> No
     inner = Forward(lambda net, x: net.layer(x) if x.sum() > 0 else -net.layer(x), layer=BayesianLinear(3, 3, **RHO))
     network, x = nn.Sequential(nn.Linear(3, 3), nn.Sequential(inner), nn.ReLU()), rows(4, 3)
     with pytest.raises(murho.ExportError, match=r"Module '1\.0' (branches on values|cannot be traced)"):
-        EXPORTS[format](network, tmp_path / "net", x)
+        EXPORTS[format](network, (tmp_path / "net").with_suffix(SUFFIXES[format]), x)
 
 
 def test_a_posterior_that_never_left_its_start(path: Path) -> None:

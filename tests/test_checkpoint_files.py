@@ -142,7 +142,8 @@ def test_a_field_that_no_training_writes(good: bytes, tmp_path: Path, name: str,
 def test_a_tensor_where_none_belongs(good: bytes, tmp_path: Path, name: str) -> None:
     for value in (torch.zeros(0), {"hidden": torch.zeros(3)}, (torch.ones(1),)):
         (tmp_path / "c.pt").write_bytes(to_bytes({**from_bytes(good), name: value}))
-        with pytest.raises(ArtifactError, match=f"is damaged .{name} must be plain values"):
+        said = "is not a checkpoint of murho" if name == "format" else f"is damaged .{name} must be plain values"
+        with pytest.raises(ArtifactError, match=said):
             load_checkpoint(tmp_path / "c.pt")
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -128,6 +129,6 @@ def test_vite_and_esbuild_bundle_it(folder: Path, tmp_path: Path) -> None:
     pages = [place / "dist", place / "out"]
     for page in pages:
         shutil.copy(ARTIFACT, page / "model.onnx")
-    titles = json.loads(run(f"node {JS / 'test' / 'titles.mjs'} {pages[0]} {pages[1]}", place))
+    titles = json.loads(run(shlex.join(["node", *map(str, (JS / "test" / "titles.mjs", *pages))]), place))
     for page in pages:
         right(titles[str(page)])

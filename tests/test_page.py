@@ -257,11 +257,7 @@ def test_pages_written_at_once_into_one_folder_leave_one_whole_page(tmp_path) ->
     assets(tmp_path)
 
 
-def test_what_cannot_be_shown_says_why_and_writes_nothing(artifacts, prices, stand_ins, folder, tmp_path) -> None:
-    found = read(artifacts["one"])
-    two = dataclasses.replace(found.card.input, shape=(None, None, 2), names=("close", "volume"))
-    columns = folder / "columns.onnx"
-    columns.write_bytes(sealed_onnx(found.content, dataclasses.replace(found.card, inputs=(two,))))
+def test_what_cannot_be_shown_says_why_and_writes_nothing(artifacts, columns, prices, stand_ins, tmp_path) -> None:
     short = tmp_path / "short.csv"
     short.write_text("close\n" + "\n".join(map(str, range(1, 6))))
     nowhere = tmp_path / "nowhere"

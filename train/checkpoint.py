@@ -135,13 +135,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise InputError(f"There is no checkpoint {str(path)!r}. Check the path, or train first.")
     try:
         data = from_bytes(read_file(path, MOST_BYTES))
-        check_places(data)
+        foreign = type(data.get("format")) is not str or data.pop("format") != FORMAT
+        if not foreign:
+            check_places(data)
     except ValueError as error:
         raise ArtifactError(
             f"{str(path)!r} is not a checkpoint, or is damaged ({error}). Give the file that training wrote, or train "
             "again."
         ) from None
-    if data.pop("format", None) != FORMAT:
+    if foreign:
         raise ArtifactError(f"{str(path)!r} is not a checkpoint of murho. Give the file that training wrote.")
     if (schema := data.pop("schema", None)) != SCHEMA:
         raise ArtifactError(

@@ -6,8 +6,6 @@ A repair is never silent: each one is a sentence in `repairs`.
 import csv
 import gzip
 import io
-import os
-import stat
 import warnings
 import zlib
 from collections import Counter
@@ -23,6 +21,7 @@ import pandas as pd
 from ..runtime import checks
 from ..runtime.errors import InputError
 from ..runtime.frames import check_rising, dates_of
+from ..runtime.reading import read_file
 
 LONGEST_GAP = 5
 """Missing values in a row that are filled; more are an error."""
@@ -186,15 +185,14 @@ def _load(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def _content(path: Path) -> bytes:
     """A file's bytes, unpacked where it is gzip's."""
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise _unreadable(path, "it is not a regular file")
-            content = file.read(MOST_BYTES + 1)
-        if content[:2] == b"\x1f\x8b" and len(content) <= MOST_BYTES:
+        if not path.exists():
+            raise InputError(f"There is no file {str(path)!r}. Check the path.")
+        content = read_file(path, MOST_BYTES)
+        if content[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
                 content = packed.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise InputError(f"There is no file {str(path)!r}. Check the path.") from None
+    except InputError:
+        raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _unreadable(path, str(error).strip()) from None
     if len(content) > MOST_BYTES:

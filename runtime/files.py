@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from .errors import InputError
+from .reading import irregular
 
 LONGEST_NAME, LONGEST_SUFFIX, LONGEST_MARK = 255, 16, 40  # the first in bytes, of nearly every file system
 ABANDONED_SECONDS = 24 * 3600
@@ -29,13 +30,6 @@ _OF_WRITING = (*_FULL, errno.EIO, errno.EROFS)
 """What a write to an open file fails with, which then has no file's name."""
 _MARK = re.compile(r"\.murho-([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{8}")
 """In the name of a temporary file: the machine, the process, and a random number."""
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-)
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -112,9 +106,8 @@ def check_writable(path: str | os.PathLike[str]) -> tuple[Path, os.stat_result |
         if not parent:
             raise InputError(f"Cannot write {path}: there is no folder {target.parent}. Make it first.")
         return target, None
-    for is_kind, kind in _KINDS:
-        if is_kind(found.st_mode):
-            raise InputError(f"Cannot write {path}: it is {kind}. Give the name of a file.")
+    if kind := irregular(found):
+        raise InputError(f"Cannot write {path}: it is {kind}. Give the name of a file.")
     if not os.access(target, os.W_OK):
         raise InputError(f"Cannot write {path}: it is read-only. Choose a writable place.")
     return target, found

@@ -27,10 +27,14 @@ def read_file(path: str | os.PathLike[str], most: int) -> bytes:
         raise ValueError(error.strerror or str(error)) from None
 
 
+def irregular(found: os.stat_result) -> str:
+    """What something is that is no regular file, "a device" for example; "" for a regular one."""
+    return next((kind for is_kind, kind in _KINDS if is_kind(found.st_mode)), "")
+
+
 def _check_regular(found: os.stat_result) -> None:
-    for is_kind, kind in _KINDS:
-        if is_kind(found.st_mode):
-            raise ValueError(f"it is {kind}, not a file")
+    if kind := irregular(found):
+        raise ValueError(f"it is {kind}, not a file")
 
 
 def _opened(path: Any, flags: int) -> int:

@@ -17,7 +17,7 @@ def loaded(content: bytes, device: Any) -> "torch.jit.ScriptModule":
 
     torch_check.check_torchscript(content)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
+        warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated, and works; what kind of warning depends on torch
         module: torch.jit.ScriptModule = torch.jit.load(io.BytesIO(content), map_location=device)  # type: ignore[no-untyped-call]
     return module
 

@@ -170,6 +170,15 @@ def test_the_first_error_wins() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows sends no signal to a thread")
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started in a shell's background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_is_not_kept_waiting_while_other_threads_work() -> None:
     """The main thread waits for others: it leaves at once, though their parts do not end before it has left."""
     count, left = iter(range(300)), threading.Event()
@@ -189,6 +198,7 @@ def test_ctrl_c_is_not_kept_waiting_while_other_threads_work() -> None:
     assert next(count) <= 4  # each of the two threads was in a part, and may have been about to begin another
 
 
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_in_the_callers_own_part_ends_the_others_too() -> None:
     count = iter(range(300))
 

@@ -268,7 +268,7 @@ def export_words() -> None:
     example = (torch.arange(5), torch.tensor(0))
     module = Words()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
+        warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated, and works
         torch.jit.script(module).save(str(FOLDER / "generator.pt"))
     program = torch.export.export(module, example, dynamic_shapes={"draws": {0: torch.export.Dim.DYNAMIC}, "seed": {}})
     torch.export.save(program, FOLDER / "generator.pt2")

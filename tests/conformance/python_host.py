@@ -36,7 +36,7 @@ def open_pt(path: Path) -> Run:
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit is deprecated, and works
+        warnings.filterwarnings("ignore", ".*torch.jit")  # deprecated, and works
         module = torch.jit.load(str(path))
     return _by_torch(module)
 

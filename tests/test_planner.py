@@ -169,7 +169,6 @@ def test_the_first_error_wins() -> None:
         planner.run(evaluate, 1, 1, 1600, 16, pool, helpers=1)
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows sends no signal to a thread")
 @pytest.fixture
 def _interruptible() -> Iterator[None]:
     """Ctrl-C raises KeyboardInterrupt, also where the tests were started in a shell's background, which ignores it."""
@@ -178,6 +177,7 @@ def _interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="Windows sends no signal to a thread")
 @pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_is_not_kept_waiting_while_other_threads_work() -> None:
     """The main thread waits for others: it leaves at once, though their parts do not end before it has left."""

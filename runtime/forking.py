@@ -10,6 +10,7 @@ import concurrent.futures.thread  # noqa: F401  see the end of this module
 import contextlib
 import ctypes
 import os
+import sys
 from threading import Condition, get_ident
 from types import TracebackType
 from typing import Protocol
@@ -96,7 +97,8 @@ def _in_child() -> None:
     working.renew()
     for thing in list(_renewed):
         thing.renew()
-    _end_without_destructors()
+    if "onnxruntime" in sys.modules:  # other children end as they always did
+        _end_without_destructors()
 
 
 def _end_without_destructors() -> None:

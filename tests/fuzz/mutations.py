@@ -5,6 +5,7 @@ import io
 import struct
 import warnings
 import zipfile
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -228,3 +229,13 @@ def of_json(value: Any, random: np.random.Generator) -> Any:
         {"": 1},
     )
     return others[random.integers(len(others))]
+
+
+def zip_of(records: Iterable[tuple[str, bytes]], compression: int, comment: bytes) -> bytes:
+    """A zip archive of records, any name as often as it comes."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", compression) as archive:
+        for name, body in records:
+            archive.writestr(zipfile.ZipInfo(name), body, compression)
+        archive.comment = comment
+    return made.getvalue()

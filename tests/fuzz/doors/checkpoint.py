@@ -115,12 +115,7 @@ def _of_records(content: bytes, random: np.random.Generator) -> bytes:
             compression = zipfile.ZIP_DEFLATED
         case _:
             records[place] = (name, mutations.of_bytes(body, random) if body else b"\0")
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", compression) as archive:
-        for name, body in records:
-            archive.writestr(zipfile.ZipInfo(name), body, compression)
-        archive.comment = comment
-    return made.getvalue()
+    return mutations.zip_of(records, compression, comment)
 
 
 def _changed(values: Any, random: np.random.Generator) -> Any:

@@ -125,12 +125,7 @@ def _changed(content: bytes, random: np.random.Generator) -> bytes:
                 members.append(("bomb.npy", bytes(10**6)))
             case _:
                 members[place] = (name, _array(body, random))
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", compression) as archive:
-        for name, body in members:
-            archive.writestr(zipfile.ZipInfo(name), body, compression)
-        archive.comment = comment
-    return made.getvalue()
+    return mutations.zip_of(members, compression, comment)
 
 
 def _array(body: bytes, random: np.random.Generator) -> bytes:

@@ -29,6 +29,7 @@ from .draw_first import draw_first, reads
 from .functions import DOMAIN, OPSET, convolution_name, functions, has_last_form, schemas
 from .layers import Kernels, MonteCarloLayer
 from .onnx_coded import keep_coded
+from .signature import Input
 from .torch_recurrent import keep_time_free, operator, translation
 
 MAX_BYTES = 2**31 - 2**20  # a protobuf message holds 2 GiB
@@ -39,23 +40,23 @@ _MARK = "murho."
 def build(
     network: nn.Module,
     inputs: Sequence[Tensor],
-    names: Sequence[str],
-    sequences: Sequence[bool],
+    signature: Sequence[Input],
     outputs: Sequence[str],
     noisy: bool,
     states: Sequence[int],
 ) -> onnx.ModelProto:
     """Export a MonteCarloNetwork made with `custom_operators()`; inputs [B ≥ 2, …]. Batch, draws and levels stay free.
 
-    `names` are those of the inputs, `sequences` says which have a free time axis, `outputs` are the outputs' names,
-    `noisy` whether the network adds observation noise, `states` the widths of a stream's states.
+    `signature` describes the inputs, `outputs` are the outputs' names, `noisy` says whether the network adds
+    observation noise, `states` are the widths of a stream's states.
     """
     keep_time_free(network)
     free = torch.export.Dim.DYNAMIC
-    axes = [{0: free, 1: free} if sequence else {0: free} for sequence in sequences]
+    axes = [one.dynamic_axes for one in signature]
     example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]), torch.tensor(1.0))
     taken = len(example) if noisy else len(example) - 1
     carried = tuple(torch.zeros(5, len(inputs[0]), width) for width in states)
+    names = [*(one.name for one in signature), *FIXED_INPUTS, NOISE_INPUT]
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     finals += [f"{NEXT}{k}" for k in range(len(states))]
     with _quiet(), _decomposed_if_needed():
@@ -65,7 +66,7 @@ def build(
             dynamo=True,
             opset_version=OPSET,
             dynamic_shapes=(((*axes, {0: free}, {}, {0: free}, {})[:taken] + ({0: free, 1: free},) * len(states)),),
-            input_names=[*names, *FIXED_INPUTS, NOISE_INPUT][:taken] + [f"{STATE}{k}" for k in range(len(states))],
+            input_names=[*names[:taken], *(f"{STATE}{k}" for k in range(len(states)))],
             output_names=[_MARK + name for name in finals],
             custom_translation_table=_translations(),
             verbose=False,
@@ -73,7 +74,7 @@ def build(
     assert program is not None
     model = program.model_proto
     _name_outputs(model.graph, finals)
-    _name_axes(model, len(names), sequences)
+    _name_axes(model, signature)
     _keep_last_steps(model.graph)
     layers = [layer for layer in network.modules() if isinstance(layer, MonteCarloLayer)]
     keep_coded(model, [layer.coded for layer in layers if layer.coded is not None])
@@ -285,12 +286,13 @@ def _axis(node: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
-def _name_axes(model: onnx.ModelProto, count: int, sequences: Sequence[bool]) -> None:
+def _name_axes(model: onnx.ModelProto, signature: Sequence[Input]) -> None:
     """Call the dynamic axes what they are, in place of the exporter's s77 and the like."""
+    count = len(signature)
     inputs, (draws, _, levels) = model.graph.input[:count], model.graph.input[count : count + 3]
     given = [(draws, 0, "S"), (levels, 0, "K")]
-    for x, sequence in zip(inputs, sequences, strict=True):
-        given += [(x, 0, "B"), (x, 1, "T")] if sequence else [(x, 0, "B")]
+    for x, one in zip(inputs, signature, strict=True):
+        given += [(x, axis, {0: "B", 1: "T"}[axis]) for axis in one.dynamic_axes]
     names = {info.type.tensor_type.shape.dim[axis].dim_param: name for info, axis, name in given}
     for info in (*model.graph.input, *model.graph.output):
         for dim in info.type.tensor_type.shape.dim:

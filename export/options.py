@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..runtime import checks
 from ..runtime.contract import MAX_DRAWS, STORAGES, Noise, Scaling
 from ..runtime.errors import InputError
 from ..runtime.fingerprint import fingerprint
+from .signature import Input
 
 TASKS = ("regression", "forecast", "classification")
 
@@ -66,25 +66,22 @@ class Options:
         self._set("levels", levels)
         self._set("training", _plain_json(self.training))
 
-    def with_fingerprint(self, first: Tensor, sequence: bool) -> dict[str, Any]:
-        """`training`, with the fingerprint of `training_rows`, which lie like the first input [B, …].
-
-        `sequence`: its axis 1 is time, of any length.
-        """
+    def with_fingerprint(self, first: Input) -> dict[str, Any]:
+        """`training`, with the fingerprint of `training_rows`, which lie like the first input [B, …]."""
         if self.training_rows is None:
             return self.training
         if "fingerprint" in self.training:
             raise InputError("training has a fingerprint already: leave it or training_rows out.")
-        dtype = "float32" if first.is_floating_point() else "int64"
+        dtype = "float32" if first.is_float else "int64"
         rows = checks.array("training_rows", self.training_rows)
         if rows.dtype.kind not in ("fiu" if dtype == "float32" else "iu"):
             raise InputError(f"training_rows must hold numbers that fit {dtype}, not {rows.dtype}. Convert them first.")
-        free = (0, 1) if sequence else (0,)
-        fits = rows.ndim == first.dim() and all(rows.shape[k] == n for k, n in enumerate(first.shape) if k not in free)
+        shape, free = first.example.shape, (0, *first.free)
+        fits = rows.ndim == len(shape) and all(rows.shape[k] == n for k, n in enumerate(shape) if k not in free)
         if not fits or not rows.size:
             raise InputError(
                 f"training_rows must be the first input's rows that the network was trained on, in raw units and of "
-                f"the example's shape {tuple(first.shape)} but for their number; they are {rows.shape}."
+                f"the example's shape {tuple(shape)} but for their number; they are {rows.shape}."
             )
         with np.errstate(over="ignore"):
             rows = rows.astype(dtype)

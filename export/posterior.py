@@ -6,7 +6,6 @@ the sampler's alone.
 """
 
 import hashlib
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from ..runtime.errors import ExportError, InputError
 from .coding import Coded, coded
 from .kinds import Kind, kind_of
+from .notes import note
 
 RECURRENT = (BayesianLSTM, BayesianGRU)
 
@@ -84,23 +84,21 @@ def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
         for tensor in posterior.shapes:
             copy = getattr(layer, f"{tensor}_mu", None)
             if copy is not None and not torch.equal(_values(copy), _values(_sampler(layer, tensor).mu)):
-                _warn(
+                note(
                     f"{name}: {tensor}_mu differs from {tensor}_sampler.mu, which training moves and murho exports. "
                     "BLiTZ's frozen forward pass would use the stale one."
                 )
         if getattr(layer, "peephole", False):
-            _warn(
+            note(
                 f"{name}: BLiTZ's LSTM with peephole=True is not the textbook's, and its frozen forward pass computes "
                 "something else than its sampled one. murho exports the sampled one, for the mean too."
             )
         if getattr(layer, "padding_idx", None) is not None:
-            _warn(
-                f"{name}: BLiTZ samples the padding row {layer.padding_idx} like any other, and so does the artifact."
-            )
+            note(f"{name}: BLiTZ samples the padding row {layer.padding_idx} like any other, and so does the artifact.")
         if getattr(type(layer), "sample", None) is not None:
-            _warn(f"{name}: BLiTZ's Radial changes nothing in what the layer computes; exported as the plain layer.")
+            note(f"{name}: BLiTZ's Radial changes nothing in what the layer computes; exported as the plain layer.")
         if not posterior.trained and not posterior.frozen:
-            _warn(
+            note(
                 f"{name}: σ is still where BLiTZ starts it (mean {posterior.sigma.mean().item():.2g}). Its intervals "
                 "say nothing about the data: train longer, or with a larger learning rate for ρ."
             )
@@ -206,7 +204,3 @@ def _sigma(rho: Tensor) -> Tensor:
 
 def _size(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=5)  # the caller of to_onnx or to_torchscript

@@ -19,6 +19,7 @@ from . import kernels
 from .coding import ExpandedPosterior
 from .layers import Kernels, MonteCarloLayer
 from .montecarlo import PLAIN
+from .signature import Input
 
 SCAN = torch.ops.higher_order.scan
 
@@ -26,8 +27,7 @@ SCAN = torch.ops.higher_order.scan
 def build(
     network: nn.Module,
     inputs: Sequence[Tensor],
-    names: Sequence[str],
-    sequences: Sequence[bool],
+    signature: Sequence[Input],
     noisy: bool,
     states: Sequence[int],
 ) -> ExportedProgram:
@@ -39,9 +39,8 @@ def build(
             module.forward = types.MethodType(recurrent, module)
     free = torch.export.Dim.DYNAMIC
     example = (*inputs, torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95]))
-    axes: tuple[Any, ...] = (*({0: free, 1: free} if sequence else {0: free} for sequence in sequences), {0: free}, {})
-    axes += ({0: free},)
-    named = [*names, *FIXED_INPUTS]
+    axes: tuple[Any, ...] = (*(one.dynamic_axes for one in signature), {0: free}, {}, {0: free})
+    named = [*(one.name for one in signature), *FIXED_INPUTS]
     if noisy:
         example, axes, named = (*example, torch.tensor(1.0)), (*axes, {}), [*named, NOISE_INPUT]
     for k, width in enumerate(states):

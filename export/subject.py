@@ -19,6 +19,7 @@ from ..runtime.errors import ExportError, InputError
 from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import RECURRENT, Posterior, read_posteriors
 from .reference import Reference
+from .signature import Input
 
 Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
 
@@ -30,25 +31,18 @@ class Subject:
     network: nn.Module
     posteriors: dict[str, Posterior]
     plan: Plan
-    names: tuple[str, ...]
-    """Names of the inputs."""
-    examples: tuple[Tensor, ...]
-    """Each [B, …], raw units."""
-    sequences: tuple[bool, ...]
-    """For each input: whether its axis 1 is time, of any length."""
-    limits: tuple[int | None, ...]
-    """For each input: the number of different tokens, if an embedding reads it."""
+    signature: tuple[Input, ...]
     outputs: dict[str, NDArray[np.float64]]
     """What BLiTZ returned for the example, by name, [1, B, …] in raw units."""
 
     @property
-    def time_axis(self) -> bool:
-        return any(self.sequences)
+    def examples(self) -> tuple[Tensor, ...]:
+        return tuple(one.example for one in self.signature)
 
     @property
     def steps(self) -> int | None:
         """Length of the example's sequences, if their length is free."""
-        return next((x.shape[1] for x, free in zip(self.examples, self.sequences, strict=True) if free), None)
+        return next((one.example.shape[1] for one in self.signature if one.free), None)
 
     @property
     def site_sizes(self) -> list[int]:
@@ -65,9 +59,9 @@ class Subject:
     def inputs(self, batch: int, steps: int | None = None) -> tuple[Tensor, ...]:
         """Rows like the example's, none equal to it: raw units [batch, …], `steps` long where time is free."""
         made = []
-        for x, free in zip(self.examples, self.sequences, strict=True):
-            x = repeat_rows(x, batch)
-            if steps is not None and free:
+        for one in self.signature:
+            x = repeat_rows(one.example, batch)
+            if steps is not None and one.free:
                 x = x[:, torch.arange(steps) % x.shape[1]]
             if x.is_floating_point():
                 rows = x.reshape(-1, x.shape[-1])
@@ -86,11 +80,11 @@ def examine(
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
     posteriors = read_posteriors(network, flipout, plan.storage)
-    names, examples, keywords = _named(network, example)
+    signature, keywords = _named(network, example)
+    examples = tuple(one.example for one in signature)
     plan = replace(plan, keywords=keywords)
     _check(network, posteriors, plan, examples, task)
-    nothing = tuple(None for _ in examples)
-    untried = Subject(network, posteriors, plan, names, examples, tuple(False for _ in examples), nothing, {})
+    untried = Subject(network, posteriors, plan, signature, {})
     try:
         with _token_limits(network, examples) as limits:
             unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
@@ -121,11 +115,15 @@ def examine(
             'sampling="local" needs a BayesianLinear whose input is [rows, features], one row for each of the batch; '
             'the network has none. Use sampling="weights".'
         )
-    subject = replace(untried, plan=plan, limits=tuple(limits))
+    signature = tuple(replace(one, limit=limit) for one, limit in zip(signature, limits, strict=True))
+    subject = replace(untried, plan=plan, signature=signature)
     outputs = subject.reference.free(examples, 1, seed=0)
     _check_repeatable(subject)
-    subject = replace(subject, sequences=_free_sequences(subject), outputs=outputs)
-    if plan.streaming and not all(subject.sequences):
+    signature = tuple(
+        replace(one, free=(1,) if free else ()) for one, free in zip(signature, _free_sequences(subject), strict=True)
+    )
+    subject = replace(subject, signature=signature, outputs=outputs)
+    if plan.streaming and not all(one.free for one in signature):
         raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
     return subject
 
@@ -148,8 +146,8 @@ def uncompiled(network: nn.Module) -> nn.Module:
     return network
 
 
-def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Tensor, ...], tuple[str, ...]]:
-    """Names of the inputs, their tensors, and the names to pass them by (none for positions)."""
+def _named(network: nn.Module, example: Any) -> tuple[tuple[Input, ...], tuple[str, ...]]:
+    """The inputs, and the names to pass them by (none for positions)."""
     if isinstance(example, Mapping):
         names = tuple(str(name) for name in example)
         parts, keywords = list(example.values()), names
@@ -165,13 +163,14 @@ def _named(network: nn.Module, example: Any) -> tuple[tuple[str, ...], tuple[Ten
         raise InputError(
             f"An input cannot be called {taken[0]!r}, which is the artifact's own. Rename the argument of forward."
         )
-    tensors = tuple(
-        _as_batch(name if len(parts) > 1 else "example", part) for name, part in zip(names, parts, strict=True)
+    signature = tuple(
+        Input(name, _as_batch(name if len(parts) > 1 else "example", part))
+        for name, part in zip(names, parts, strict=True)
     )
-    lengths = [len(x) for x in tensors]
+    lengths = [len(one.example) for one in signature]
     if len(set(lengths)) != 1:
         raise InputError(f"Every input needs the same number of rows; example has {lengths}.")
-    return names, tensors, keywords
+    return signature, keywords
 
 
 def _as_batch(name: str, example: Any) -> Tensor:

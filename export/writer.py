@@ -3,7 +3,6 @@
 import datetime
 import inspect
 import os
-import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -25,6 +24,7 @@ from .blame import Blame
 from .functions import OPSET
 from .layers import Kernels
 from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
+from .notes import note
 from .options import Options
 from .posterior import posterior_sha256, read_posteriors, warn_of_surprises
 from .proof import prove
@@ -183,7 +183,7 @@ def _export(
         streaming=options.streaming,
     )
     subject = examine(network, example, plan, options.task, options.flipout)
-    training = options.with_fingerprint(subject.examples[0], subject.sequences[0])
+    training = options.with_fingerprint(subject.signature[0])
     warn_of_surprises(subject.posteriors.values())
     card = Card(
         name=options.name or file.stem,
@@ -217,10 +217,9 @@ def _export(
         read(unproven)
     moved = card.verification.get("storage", {}).get("largest_end", 0.0)
     if moved > MOST_MOVED:
-        warnings.warn(
+        note(
             f'storage="half" moves the ends of an interval by up to {moved:.0%} of its width: σ is small beside the '
-            'rounding of μ. Use storage="float32".',
-            stacklevel=3,  # the caller of to_onnx or to_torchscript
+            'rounding of μ. Use storage="float32".'
         )
     return card
 
@@ -232,9 +231,10 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
     def folded(kernels: Kernels) -> MonteCarloNetwork:
         return MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, kernels)
 
+    signature = subject.signature
     inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
     if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
-        inputs = [torch.cat([x, x], dim=1) if free else x for x, free in zip(inputs, subject.sequences, strict=True)]
+        inputs = [torch.cat([x, x], dim=1) if one.free else x for x, one in zip(inputs, signature, strict=True)]
     kernels: dict[str, Callable[[], Kernels]] = {
         "onnx": onnx_file.custom_operators,
         "torchscript": torchscript_file.scripted_kernels,
@@ -245,15 +245,11 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
     try:
         if format == "onnx":
             with blame:
-                model = onnx_file.build(
-                    network, inputs, subject.names, subject.sequences, plan.outputs, plan.noise is not None, plan.states
-                )
+                model = onnx_file.build(network, inputs, signature, plan.outputs, plan.noise is not None, plan.states)
             return lambda card: onnx_file.saved(model, card)
         if format == "pt2":
             with blame:
-                program = pt2_file.build(
-                    network, inputs, subject.names, subject.sequences, plan.noise is not None, plan.states
-                )
+                program = pt2_file.build(network, inputs, signature, plan.noise is not None, plan.states)
             return lambda card: saved_pt2(program, card)
         with blame:
             module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
@@ -274,20 +270,18 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
 
 def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
     arrays = []
-    for k, (name, x, free) in enumerate(zip(subject.names, subject.examples, subject.sequences, strict=True)):
-        sizes: list[int | None] = [None, *x.shape[1:]]
-        tokens = not x.is_floating_point()
-        if free:
-            sizes[1] = None
+    for k, one in enumerate(subject.signature):
+        x, tokens = one.example, not one.is_float
+        sizes = [None if axis in (0, *one.free) else size for axis, size in enumerate(x.shape)]
         usual = {2: ("feature",), 3: ("time", "feature"), 4: ("channel", "height", "width")}
-        axes = ("time",) if tokens and free else usual.get(x.dim(), ()) if not tokens else ()
+        axes = ("time",) if tokens and one.free else usual.get(x.dim(), ()) if not tokens else ()
         if len(axes) != len(sizes) - 1:
             axes = tuple(f"axis{axis}" for axis in range(1, len(sizes)))
         dtype = "int64" if tokens else "float32"
         about = (names, unit) if k == 0 else ((), "")
         if k == 0:
-            _check_names("input_names", names, name, sizes[-1])
-        arrays.append(Array(name, ("batch", *axes), tuple(sizes), dtype, *about, limit=subject.limits[k]))
+            _check_names("input_names", names, one.name, sizes[-1])
+        arrays.append(Array(one.name, ("batch", *axes), tuple(sizes), dtype, *about, limit=one.limit))
     return tuple(arrays)
 
 

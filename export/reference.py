@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..runtime.compare import raw_units
 from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise
 from .generator import normals
+from .modes import evaluating
 from .montecarlo import Plan, call, outputs_of
 from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
 
@@ -239,7 +240,7 @@ def _stacked(passes: list[Samples]) -> Samples:
 @contextmanager
 def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> Iterator[None]:
     with (
-        _evaluating(network),
+        evaluating(network),
         _plain(posteriors),
         _without_complexity(posteriors),
         _rounded(posteriors),
@@ -310,17 +311,6 @@ def _plain(posteriors: dict[str, Posterior]) -> Iterator[None]:
     finally:
         for posterior in wrapped:
             del posterior.module.forward
-
-
-@contextmanager
-def _evaluating(network: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

@@ -16,8 +16,10 @@ from torch._dynamo import OptimizedModule
 from ..runtime import checks
 from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
+from .modes import note_modes
 from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import RECURRENT, Posterior, read_posteriors
+from .random_lines import RandomLines
 from .reference import Reference
 from .signature import Input
 
@@ -84,6 +86,7 @@ def examine(
     examples = tuple(one.example for one in signature)
     plan = replace(plan, keywords=keywords)
     _check(network, posteriors, plan, examples, task)
+    note_modes(network)
     untried = Subject(network, posteriors, plan, signature, {})
     try:
         with _token_limits(network, examples) as limits:
@@ -258,11 +261,6 @@ def _check(
                 f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the batch "
                 "at hand, so a row's answer depends on the rows beside it. Train it with track_running_stats=True."
             )
-        if module.training:
-            raise ExportError(
-                f"Module {name!r} is a {type(module).__name__} in training mode: it normalises by the batch at hand. "
-                "Call network.eval() before the export; BLiTZ's layers go on sampling."
-            )
 
 
 def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:
@@ -326,12 +324,21 @@ def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
 
 def _check_repeatable(subject: Subject) -> None:
     """A network that draws randomness beside BLiTZ's would be frozen by the export."""
-    twice = subject.reference.given(subject.examples, [0, 0], lambda _draw, _stream, n: np.zeros(n), observed=False)
-    if any(not np.array_equal(one, again) for one, again in twice.values()):
-        raise ExportError(
-            "The network gives two answers for the same weights: it draws random numbers beside BLiTZ's layers, "
-            "such as dropout that is always on. An artifact could not repeat them; remove that randomness."
-        )
+
+    def twice() -> dict[str, NDArray[np.float64]]:
+        return subject.reference.given(subject.examples, [0, 0], lambda _draw, _stream, n: np.zeros(n), observed=False)
+
+    if all(np.array_equal(one, again) for one, again in twice().values()):
+        return
+    samplers = {part for posterior in subject.posteriors.values() for part in posterior.module.modules()}
+    with RandomLines(samplers) as lines:
+        twice()
+    raise ExportError(
+        "The network gives two answers for the same weights, in evaluation mode too: it draws random numbers beside "
+        f"BLiTZ's layers{''.join(f', at {line}' for line in lines.found)}. An artifact could not repeat them. If it is "
+        "dropout that is always on, write nn.Dropout(p) or F.dropout(x, p, training=self.training), which evaluation "
+        "mode switches off; remove any other randomness."
+    )
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from . import onnx_file, pt2_file, torchscript_file
 from .blame import Blame
 from .functions import OPSET
 from .layers import Kernels
+from .modes import has_dropout
 from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
 from .notes import note
 from .options import Options
@@ -203,7 +204,7 @@ def _export(
         draws=options.draws,
         levels=tuple(options.levels),
         seed=options.seed,
-        training={**training, "dropout": "off"} if _has_dropout(network) else training,
+        training={**training, "dropout": "off"} if has_dropout(network) else training,
         noise=options.noise,
         horizon=options.horizon,
         states=_state_arrays(subject),
@@ -338,7 +339,3 @@ def _sites(subject: Subject) -> tuple[Site, ...]:
             )
         )
     return tuple(sites)
-
-
-def _has_dropout(network: nn.Module) -> bool:
-    return any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())

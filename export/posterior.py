@@ -20,6 +20,7 @@ from ..runtime.errors import ExportError, InputError
 from .coding import Coded, coded
 from .kinds import Kind, kind_of
 from .notes import note
+from .refusals import Refusals
 
 RECURRENT = (BayesianLSTM, BayesianGRU)
 
@@ -65,15 +66,16 @@ class Posterior:
 def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = "float32") -> dict[str, Posterior]:
     """The posterior of each BLiTZ layer by dotted name, as a file of this storage has it.
 
-    Raises ExportError for a layer that cannot be exported, InputError for something that is no network.
+    Raises ExportError for layers that cannot be exported, InputError for something that is no network.
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    read = {
-        name: _read(name, module, kind_of(name, module, flipout))
-        for name, module in network.named_modules()
-        if isinstance(module, BayesianModule)
-    }
+    read, refusals = {}, Refusals()
+    for name, module in network.named_modules():
+        if isinstance(module, BayesianModule):
+            with refusals:
+                read[name] = _read(name, module, kind_of(name, module, flipout))
+    refusals.raise_all()
     return read if storage == "float32" else {name: _rounded(posterior) for name, posterior in read.items()}
 
 

@@ -21,6 +21,7 @@ from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import RECURRENT, Posterior, read_posteriors
 from .random_lines import RandomLines
 from .reference import Reference
+from .refusals import Refusals
 from .signature import Input
 
 Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
@@ -85,9 +86,20 @@ def examine(
     signature, keywords = _named(network, example)
     examples = tuple(one.example for one in signature)
     plan = replace(plan, keywords=keywords)
-    _check(network, posteriors, plan, examples, task)
+    _check_random(posteriors)
+    refusals = Refusals()
+    with refusals:
+        _check(network, posteriors, plan, examples, task)
     note_modes(network)
-    untried = Subject(network, posteriors, plan, signature, {})
+    with refusals:
+        subject = _tried(Subject(network, posteriors, plan, signature, {}), examples, task)
+    refusals.raise_all()
+    return subject
+
+
+def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
+    """Run the network a few times on the example, and note what that says of it."""
+    network, posteriors, plan, signature = untried.network, untried.posteriors, untried.plan, untried.signature
     try:
         with _token_limits(network, examples) as limits:
             unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
@@ -107,27 +119,33 @@ def examine(
         plan = replace(plan, width=_width(plan, outputs))
     _check_output_scaling(plan, outputs)
     plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
-    if plan.streaming and not plan.states:
-        raise ExportError("A stream needs a BayesianLSTM or BayesianGRU, whose state it carries on; there is none.")
     if not plan.sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
     if all(plan.shared):
         raise ExportError("No output of the network depends on a sampling BLiTZ layer: all draws would be the same.")
-    if plan.local and not any(site.local for site in plan.sites):
-        raise ExportError(
-            'sampling="local" needs a BayesianLinear whose input is [rows, features], one row for each of the batch; '
-            'the network has none. Use sampling="weights".'
-        )
+    refusals = Refusals()
+    with refusals:
+        if plan.streaming and not plan.states:
+            raise ExportError("A stream needs a BayesianLSTM or BayesianGRU, whose state it carries on; there is none.")
+    with refusals:
+        if plan.local and not any(site.local for site in plan.sites):
+            raise ExportError(
+                'sampling="local" needs a BayesianLinear whose input is [rows, features], one row for each of the '
+                'batch; the network has none. Use sampling="weights".'
+            )
     signature = tuple(replace(one, limit=limit) for one, limit in zip(signature, limits, strict=True))
     subject = replace(untried, plan=plan, signature=signature)
     outputs = subject.reference.free(examples, 1, seed=0)
-    _check_repeatable(subject)
+    with refusals:
+        _check_repeatable(subject)
     signature = tuple(
         replace(one, free=(1,) if free else ()) for one, free in zip(signature, _free_sequences(subject), strict=True)
     )
     subject = replace(subject, signature=signature, outputs=outputs)
-    if plan.streaming and not all(one.free for one in signature):
-        raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
+    with refusals:
+        if plan.streaming and not all(one.free for one in signature):
+            raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
+    refusals.raise_all()
     return subject
 
 
@@ -139,13 +157,19 @@ def uncompiled(network: nn.Module) -> nn.Module:
     while isinstance(network, OptimizedModule):
         network = network._orig_mod
     if isinstance(network, nn.Module):
-        for name, module in network.named_modules():
-            if isinstance(module, OptimizedModule | torch.jit.ScriptModule):
-                how = "torch.compile" if isinstance(module, OptimizedModule) else "torch.jit"
-                raise ExportError(
+        compiled = {
+            name: "torch.compile" if isinstance(module, OptimizedModule) else "torch.jit"
+            for name, module in network.named_modules()
+            if isinstance(module, OptimizedModule | torch.jit.ScriptModule)
+        }
+        if compiled:
+            raise ExportError(
+                *(
                     f"{f'Module {name!r}' if name else 'The network'} was compiled by {how}, so its layers cannot be "
                     "exchanged. Pass the network as it was before."
+                    for name, how in compiled.items()
                 )
+            )
     return network
 
 
@@ -203,6 +227,17 @@ def _as_batch(name: str, example: Any) -> Tensor:
     return x
 
 
+def _check_random(posteriors: dict[str, Posterior]) -> None:
+    if not posteriors:
+        raise ExportError(
+            "The network has no BLiTZ layer, so there is nothing to sample. Use torch.onnx for a deterministic network."
+        )
+    if all(posterior.frozen for posterior in posteriors.values()):
+        raise ExportError(
+            "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
+        )
+
+
 def _check(
     network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, examples: Sequence[Tensor], task: str
 ) -> None:
@@ -232,10 +267,15 @@ def _check(
         )
     fixed = [name for name, module in network.named_modules() if isinstance(module, nn.RNNBase)]
     fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.cls in RECURRENT]
-    if plan.streaming and fixed:
-        raise ExportError(
-            f"Layer {fixed[0]!r} is a recurrent layer that samples no weights: a stream cannot carry it on."
-        )
+    refusals = Refusals()
+    with refusals:
+        if plan.streaming and fixed:
+            raise ExportError(
+                *(
+                    f"Layer {name!r} is a recurrent layer that samples no weights: a stream cannot carry it on."
+                    for name in fixed
+                )
+            )
     if plan.horizon > 1 and (len(examples) > 1 or examples[0].dim() != 3 or examples[0].shape[2] != 1):
         raise InputError(
             "A path feeds one predicted value back as the next input: it needs a network with the one input "
@@ -245,22 +285,15 @@ def _check(
         raise InputError("Tokens (an integer input) cannot be scaled. Leave scaling's input_mean and input_scale out.")
     if task == "classification" and (scaling.output_mean, scaling.output_scale) != ((0.0,), (1.0,)):
         raise InputError("Class probabilities cannot be scaled. Leave scaling's output_mean and output_scale out.")
-    if not posteriors:
-        raise ExportError(
-            "The network has no BLiTZ layer, so there is nothing to sample. Use torch.onnx for a deterministic network."
-        )
-    if all(posterior.frozen for posterior in posteriors.values()):
-        raise ExportError(
-            "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
-        )
     for name, module in network.named_modules():
-        if not isinstance(module, nn.modules.batchnorm._BatchNorm):
-            continue
-        if module.running_mean is None:
-            raise ExportError(
-                f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the batch "
-                "at hand, so a row's answer depends on the rows beside it. Train it with track_running_stats=True."
-            )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            with refusals:
+                raise ExportError(
+                    f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the "
+                    "batch at hand, so a row's answer depends on the rows beside it. Train it with "
+                    "track_running_stats=True."
+                )
+    refusals.raise_all()
 
 
 def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:

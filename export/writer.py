@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -173,6 +174,11 @@ def _export(
             f"{', '.join(f'{WRITERS[other]} ({SUFFIXES[other]})' for other in WRITERS if other != format)}."
         )
     check_writable(file)  # before minutes of work
+    return write(subject_of(network, example, options), file, format, options)
+
+
+def subject_of(network: nn.Module, example: Example, options: Options) -> Subject:
+    """What is to be exported, whatever the format. Raises ExportError with all that stands in the way."""
     network = uncompiled(network)
     plan = Plan(
         options.scaling or Scaling(),
@@ -184,8 +190,13 @@ def _export(
         streaming=options.streaming,
     )
     subject = examine(network, example, plan, options.task, options.flipout)
-    training = options.with_fingerprint(subject.signature[0])
     warn_of_surprises(subject.posteriors.values())
+    return subject
+
+
+def write(subject: Subject, file: Path, format: str, options: Options) -> Card:
+    """Build one file, prove it, and put it in place."""
+    training = options.with_fingerprint(subject.signature[0])
     card = Card(
         name=options.name or file.stem,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -204,7 +215,7 @@ def _export(
         draws=options.draws,
         levels=tuple(options.levels),
         seed=options.seed,
-        training={**training, "dropout": "off"} if has_dropout(network) else training,
+        training={**training, "dropout": "off"} if has_dropout(subject.network) else training,
         noise=options.noise,
         horizon=options.horizon,
         states=_state_arrays(subject),

@@ -17,7 +17,19 @@ class InputError(MurhoError, ValueError):
 
 
 class ExportError(MurhoError):
-    """The network cannot be exported, or the exported file failed its proof. Names the layer."""
+    """The network cannot be exported, or the exported file failed its proof. Names the layer.
+
+    `reasons` has a text for each thing that stands in the way.
+    """
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        if len(self.args) < 2:
+            return super().__str__()
+        return "\n- ".join((f"{len(self.args)} things stand in the way of the export:", *self.reasons))
 
 
 class MissingExtra(MurhoError, ImportError):  # noqa: N818 - the name is the message

@@ -48,6 +48,10 @@ class SiteRecord:
     """Values per row of the batch that the layer reads and writes."""
 
 
+class RowsChangedError(ExportError):
+    """A layer is given another number of rows than the batch has."""
+
+
 class Folding:
     """The draws of the pass under way, and the count of sites passed.
 
@@ -118,9 +122,10 @@ class Folding:
     def _is_shared(self, layer: str, tensor: Tensor) -> bool:
         rows, folded = tensor.shape[0], self._batch * self.draws.shape[0]
         if rows % self._batch:
-            raise ExportError(
+            raise RowsChangedError(
                 f"Layer {layer!r} got {rows} rows for a batch of {self._batch}: the network changes the batch axis "
-                "before it. murho folds the draws into that axis, so it must stay the first and keep its length."
+                "before it. murho folds the draws into that axis, so it must stay the first and keep its length: give "
+                "the layer all rows at once."
             )
         return bool(rows % folded)
 
@@ -339,7 +344,10 @@ def make_twin(posterior: Posterior, folding: Folding) -> nn.Module:
 
 def _refuse_sharpening(layer: str, sharpen_loss: object) -> None:
     if sharpen_loss is not None:
-        raise ExportError(f"Layer {layer!r} is called with sharpen_loss, which makes its weights depend on a loss.")
+        raise ExportError(
+            f"Layer {layer!r} is called with sharpen_loss, which makes its weights depend on a loss. Leave it out of "
+            "the call: sharpening belongs to training."
+        )
 
 
 def _zeros(x: Tensor, hidden: int) -> Tensor:

@@ -16,6 +16,7 @@ from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
 from ..runtime.planner import VECTOR, in_chunks
+from . import diagnosis
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .posterior import read_posteriors
@@ -87,7 +88,7 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
             if error > allowed:
                 raise ExportError(
                     f"The exported file disagrees with BLiTZ at equal noise by {error:.2g} of the largest value "
-                    f"(allowed: {allowed:.2g}), with {draws} draws of {batch} rows. {_locate(subject)}"
+                    f"(allowed: {allowed:.2g}), with {draws} draws of {batch} rows. {_reason(subject)}"
                 )
             if error >= case.get("error", 0.0):  # of several outputs the one that differs most
                 case |= {"error": error, "allowed": allowed}
@@ -232,8 +233,7 @@ def _alone(subject: Subject, engine: Engine) -> dict[str, Any]:
             if error > allowed:
                 raise ExportError(
                     f"The answer to a row changes by {error:.2g} of the largest value (allowed: {allowed:.2g}) with "
-                    "the rows beside it: the network's forward mixes the rows of a batch, as x - x.mean(0) does. Take "
-                    "such statistics from the training data, once, and keep them as buffers."
+                    f"the rows beside it. {_reason(subject)}"
                 )
             if error >= report["error"]:
                 report |= {"error": error, "allowed": allowed}
@@ -332,6 +332,11 @@ def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
                     "by the states of its BayesianLSTM and BayesianGRU layers. Export it without streaming."
                 )
     return {"steps": steps, "largest_error": max(errors)}
+
+
+def _reason(subject: Subject) -> str:
+    """Why the network and a file of it differ, in words."""
+    return diagnosis.difference(subject.reference, subject.inputs) or _locate(subject)
 
 
 def _locate(subject: Subject) -> str:

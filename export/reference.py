@@ -241,6 +241,7 @@ def _stacked(passes: list[Samples]) -> Samples:
 def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> Iterator[None]:
     with (
         evaluating(network),
+        _forgetting(network),
         _plain(posteriors),
         _without_complexity(posteriors),
         _rounded(posteriors),
@@ -311,6 +312,20 @@ def _plain(posteriors: dict[str, Posterior]) -> Iterator[None]:
     finally:
         for posterior in wrapped:
             del posterior.module.forward
+
+
+@contextmanager
+def _forgetting(network: nn.Module) -> Iterator[None]:
+    """Give the user's modules back the attributes and buffers that their forward replaces."""
+    before = [(module, dict(vars(module)), dict(module._buffers)) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes, buffers in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from torch._dynamo import OptimizedModule
 from ..runtime import checks
 from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
+from . import diagnosis
 from .modes import note_modes
 from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import RECURRENT, Posterior, read_posteriors
-from .random_lines import RandomLines
 from .reference import Reference
 from .refusals import Refusals
 from .signature import Input
@@ -108,17 +108,18 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
     except ExportError:
         raise
     except Exception as error:  # whatever the user's forward raises
-        raise ExportError(
-            f"The network fails on the example, of shape {', '.join(str(tuple(x.shape)) for x in examples)}, before "
-            f"murho touches it ({type(error).__name__}: {error}). Pass an example that it can read."
-        ) from error
+        raise diagnosis.fails_on_example(error, network, examples) from error
+    diagnosis.check_rows(alone.reference, alone.inputs, len(examples[0]))
     _check_finite(outputs)
     if task == "classification":
         plan = replace(plan, softmax=_needs_softmax(outputs))
     else:
         plan = replace(plan, width=_width(plan, outputs))
     _check_output_scaling(plan, outputs)
-    plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
+    try:
+        plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
+    except ExportError as error:
+        raise diagnosis.cannot_fold(error, alone.reference, alone.inputs) from error
     if not plan.sites:
         raise ExportError("The network's forward never calls one of its sampling BLiTZ layers.")
     if all(plan.shared):
@@ -357,21 +358,10 @@ def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
 
 def _check_repeatable(subject: Subject) -> None:
     """A network that draws randomness beside BLiTZ's would be frozen by the export."""
-
-    def twice() -> dict[str, NDArray[np.float64]]:
-        return subject.reference.given(subject.examples, [0, 0], lambda _draw, _stream, n: np.zeros(n), observed=False)
-
-    if all(np.array_equal(one, again) for one, again in twice().values()):
-        return
-    samplers = {part for posterior in subject.posteriors.values() for part in posterior.module.modules()}
-    with RandomLines(samplers) as lines:
-        twice()
-    raise ExportError(
-        "The network gives two answers for the same weights, in evaluation mode too: it draws random numbers beside "
-        f"BLiTZ's layers{''.join(f', at {line}' for line in lines.found)}. An artifact could not repeat them. If it is "
-        "dropout that is always on, write nn.Dropout(p) or F.dropout(x, p, training=self.training), which evaluation "
-        "mode switches off; remove any other randomness."
-    )
+    twice = subject.reference.given(subject.examples, [0, 0], lambda _draw, _stream, n: np.zeros(n), observed=False)
+    if any(not np.array_equal(one, again) for one, again in twice.values()):
+        reason = diagnosis.unrepeatable(subject.reference, subject.examples)
+        raise ExportError(reason or "The network gives two answers for the same weights and inputs.")
 
 
 @contextmanager

@@ -280,10 +280,10 @@ def test_a_peephole_is_the_sampled_one(path: Path, freeze: bool) -> None:
 
 def test_sharpening_without_sharpen(path: Path) -> None:
     network, x = Forward(lambda net, x: net.lstm(x, None, x.sum())[0], lstm=BayesianLSTM(2, 3)), rows(4, 5, 2)
-    with pytest.raises(Exception, match=r".") as crash:
+    with pytest.raises(Exception, match=r"."):
         network(torch.from_numpy(x))
 
-    with pytest.raises(murho.ExportError, match=rf"fails on the example.*{type(crash.value).__name__}"):
+    with pytest.raises(murho.ExportError, match=r"Layer 'lstm' is called with sharpen_loss.* Leave it out of the call"):
         to_onnx(network, path, x)
 
 

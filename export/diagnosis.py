@@ -1,0 +1,312 @@
+"""Why a network cannot be exported, in its author's terms: the line, the reason, and what to change."""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from blitz.modules.base_bayesian_module import BayesianModule
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..runtime.errors import ExportError
+from .blame import Line, line_of
+from .layers import RowsChangedError
+from .montecarlo import call
+from .posterior import RECURRENT
+from .reference import Reference
+from .watch import ARRAYS, BRANCHES, NUMBERS, Step, first_different, first_mixed, recorded
+
+Inputs = Callable[[int], Sequence[Tensor]]
+
+MIXED_ROWS = 3
+AGAIN = 8  # calls of which one differs, of a network that is not repeatable
+
+_ROW_AXIS = ("softmax", "log_softmax", "softmin", "cumsum", "cumprod", "cummax", "sort", "argsort", "flip", "roll")
+_STATISTICS = ("mean", "std", "var", "sum", "max", "min", "amax", "amin", "median", "norm", "quantile", "prod")
+_PRODUCTS = ("matmul", "__matmul__", "mm", "bmm", "einsum", "cdist", "__rmatmul__")
+
+
+def fails_on_example(error: Exception, network: nn.Module, examples: Sequence[Tensor]) -> ExportError:
+    """A network that raises an error on the example, as BLiTZ runs it."""
+    line = line_of(error)
+    source = line.source if line else ""
+    where = str(line) if line else "The network"
+    layer = _sharpened(error, network)
+    if layer is not None:
+        return ExportError(
+            f"{f'{line}: ' if line else ''}Layer {layer!r} is called with sharpen_loss, which makes its weights depend "
+            "on a loss. Leave it out of the call: sharpening belongs to training."
+        )
+    if re.search(r"\bcuda\b|\bmps\b|\bdevice\b", source + str(error)):
+        return ExportError(
+            f"{where} moves tensors to a device by its name ({_brief(error)}), but an artifact runs where its host "
+            "does. Leave that out, or follow the input: torch.zeros(…, device=x.device), y.to(x.device)."
+        )
+    shapes = ", ".join(str(tuple(x.shape)) for x in examples)
+    left = [name for name in _held(network) if re.search(rf"\\.{name.rpartition('.')[2]}\\b", source)]
+    if left:
+        return ExportError(f"{_keeps(network, left[0])} What it holds now does not fit the example, of shape {shapes}.")
+    return ExportError(
+        f"{where} fails on the example, of shape {shapes}, before murho touches it ({_brief(error)}). "
+        "Pass an example that the network can read."
+    )
+
+
+def check_rows(reference: Reference, inputs: Inputs, rows: int) -> None:
+    """Raise ExportError for a network that does not give an answer for each row, however many there are."""
+    network = reference.network
+    for count in (rows, rows + 1, 1):
+        try:
+            outputs = reference.free(inputs(count), 1, seed=0)
+        except ExportError:
+            raise
+        except Exception as error:  # whatever the user's forward raises
+            raise ExportError(_fixed_rows(error, count, rows)) from error
+        for name, y in outputs.items():
+            shape = list(y.shape[1:])
+            if shape[:1] == [count]:
+                continue
+            if shape in ([], [1]) and count > 1:
+                raise ExportError(
+                    f"{_forward(network)} returns one number for all rows as {name!r}, as a loss or an average is. "
+                    "murho needs an answer for each row of the batch: return the predictions [batch, …]."
+                )
+            squeezed = _step_named(reference, inputs(1), "squeeze")
+            if count == 1 and squeezed is not None:
+                raise ExportError(
+                    f"{_where(squeezed)} also takes the batch's axis away where there is one row: {name!r} then has "
+                    f"shape {shape}. Say which axis is meant: squeeze(-1)."
+                )
+            raise ExportError(
+                f"{_forward(network)} returns {name!r} of shape {shape} for {count} rows. murho needs an answer for "
+                "each row, along the first axis: [batch, …]. Move that axis there (transpose), or join what belongs "
+                "to a row along another one (torch.cat(…, dim=-1))."
+            )
+
+
+def cannot_fold(error: ExportError, reference: Reference, inputs: Inputs) -> ExportError:
+    """Why the draws cannot be folded into the batch axis of a network that takes any number of rows."""
+    about_rows = isinstance(error, RowsChangedError) or error.__cause__ is not None
+    mixed = mixing(reference, inputs) if about_rows else None
+    if mixed is not None:
+        return ExportError(mixed)
+    line = line_of(error)
+    return error if line is None else ExportError(f"{line}: {error}")
+
+
+def mixing(reference: Reference, inputs: Inputs) -> str | None:
+    """What mixes the rows of a batch, in words; None where nothing does."""
+    batches = [tuple(inputs(MIXED_ROWS)) for _ in range(MIXED_ROWS + 1)]
+    for row, batch in enumerate(batches[1:]):
+        for x in batch:
+            if len(x) == MIXED_ROWS:
+                x[row] = x[row] + 1 + 2 * x.abs().max() if x.is_floating_point() else x[row - 1]
+    try:
+        step = first_mixed([_passes(reference, batch, 1)[0] for batch in batches])
+    except Exception:  # it fails at this number of rows: another matter
+        return None
+    return None if step is None else _mixed(step, reference.network)
+
+
+def _mixed(step: Step, network: nn.Module) -> str:
+    module = network.get_submodule(step.module)
+    start = f"{_where(step)} mixes the rows of a batch, so that the answer to a row depends on the rows beside it. "
+    if getattr(module, "batch_first", True) is False:
+        return start + (
+            f"{type(module).__name__} {step.module!r} takes the first axis for time: make it with batch_first=True, "
+            "or give it x.transpose(0, 1)."
+        )
+    if isinstance(module, RECURRENT):
+        return start + (
+            f"{type(module).__name__} {step.module!r} reads [batch, time, feature] and got another order of axes. "
+            "Leave out the transpose or permute before it."
+        )
+    if step.name in _PRODUCTS:
+        return start + "Let attention go over the steps of one row, or over its features: [batch, step, feature]."
+    if step.name in _ROW_AXIS:
+        return start + "Its axis 0 is the batch: use another one, dim=-1 say."
+    if step.name in _STATISTICS:
+        return start + (
+            "Take such statistics from the training data, once, and keep them as buffers; or take them within a "
+            "row, over dim=-1 say."
+        )
+    return start + "Let it work on each row by itself."
+
+
+def cannot_trace(error: Exception, line: Line | None, culprit: str, format: str, steps: Sequence[Step]) -> ExportError:
+    """Why a tracer cannot follow a forward that runs well; `steps` are those of a pass of it."""
+    names = {step.name for step in steps if line is not None and step.line == line}
+    where = str(line) if line else culprit
+    text = frozen(line, names) if line is not None else None
+    if text is not None:
+        return ExportError(f"{text} ({format}: {_brief(_root(error))})")
+    return ExportError(f"{where} cannot be traced to {format} ({_brief(_root(error))}).")
+
+
+def frozen(line: Line, names: set[str]) -> str | None:
+    """What it means that a line takes values out of torch by these functions, in words."""
+    if names & set(BRANCHES):
+        if line.source.startswith("assert"):
+            return (
+                f"{line} looks at values, which a file cannot do for every draw and row. Take the assertion out of "
+                "forward, and check the data before it is passed in."
+            )
+        return (
+            f"{line} branches on values: Python would decide once, at the export, what must be decided for every draw "
+            "and row. Choose between values with torch.where(condition, one, other)."
+        )
+    if line.source.startswith("print"):
+        return f"{line} prints values, of which an export has none yet. Take the print out of forward."
+    if names & set(ARRAYS):
+        return (
+            f"{line} leaves torch for numpy, where an export cannot follow. Use torch's own function, of the same name "
+            "mostly: torch.tanh for np.tanh."
+        )
+    if names & set(NUMBERS):
+        return (
+            f"{line} turns a tensor's value into a number of Python's, which the file would keep as it was at the "
+            "export. Leave it a tensor: without .item(), int(), float() or tolist()."
+        )
+    return None
+
+
+def difference(reference: Reference, inputs: Inputs) -> str | None:
+    """Why a network's answers may differ from those of a file of it, in words: it does what no file can."""
+    return unrepeatable(reference, inputs(2)) or mixing(reference, inputs)
+
+
+def unrepeatable(reference: Reference, inputs: Sequence[Tensor]) -> str | None:
+    """Why a network gives another answer when it is called again with the same weights; None if it does not."""
+    network = reference.network
+    held: list[dict[str, Any]] = []
+    handles = [
+        network.register_forward_pre_hook(lambda *_: held.append(_held(network))),
+        network.register_forward_hook(lambda *_: held.append(_held(network))),
+    ]
+    try:
+        with recorded(network, call) as passes:
+            answers = reference.given(inputs, [0] * AGAIN, _no_epsilon, observed=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if all((y == y[:1]).all() for y in answers.values()):
+        return None
+    kept = [name for name in held[1] if held[1][name] is not held[0].get(name)]
+    if kept:
+        return _keeps(network, kept[0])
+    step = first_different([_outside_layers(steps, network) for steps in passes])
+    return (
+        f"{_where(step) if step else 'The network'} gives two answers for the same weights, in evaluation mode too: it "
+        "draws random numbers beside BLiTZ's layers. An artifact could not repeat them. If it is dropout that is "
+        "always on, write nn.Dropout(p) or F.dropout(x, p, training=self.training), which evaluation mode switches "
+        "off; remove any other randomness."
+    )
+
+
+def _outside_layers(steps: Sequence[Step], network: nn.Module) -> list[Step]:
+    return [step for step in steps if not isinstance(network.get_submodule(step.module), BayesianModule)]
+
+
+def _keeps(network: nn.Module, name: str) -> str:
+    """What it means that a module keeps a tensor, of this dotted name, from call to call."""
+    module, _, attribute = name.rpartition(".")
+    line = _assignment(type(network.get_submodule(module)).forward, attribute)
+    return (
+        f"{line or 'The network'} keeps self.{attribute} from one call to the next, so that an answer depends on the "
+        "call before, and on its number of rows. Begin each call afresh, and keep the state in a variable of forward. "
+        "To go on from call to call give BLiTZ's recurrent layers no state, and export with streaming=True."
+    )
+
+
+def _held(network: nn.Module) -> dict[str, Any]:
+    """The tensors that modules keep beside their parameters, by dotted name; BLiTZ's layers apart."""
+    held = {}
+    for name, module in network.named_modules():
+        if isinstance(module, BayesianModule) or type(module).__module__.startswith(("blitz.", "torch.")):
+            continue
+        for attribute, value in (*vars(module).items(), *module._buffers.items()):
+            parts = value if isinstance(value, tuple | list) else [value]
+            if any(isinstance(part, Tensor) for part in parts):
+                held[f"{name}.{attribute}"] = value
+    return held
+
+
+def _assignment(function: Any, attribute: str) -> Line | None:
+    """Where a function assigns to an attribute of this name."""
+    try:
+        lines, first = inspect.getsourcelines(inspect.unwrap(function))
+        file = inspect.getsourcefile(inspect.unwrap(function))
+    except (OSError, TypeError):
+        return None
+    for number, text in enumerate(lines, first):
+        if file and re.search(rf"\.{attribute}\b[^=]*=(?!=)", text):
+            return Line(file, number)
+    return None
+
+
+def forward_steps(reference: Reference, inputs: Sequence[Tensor]) -> list[Step]:
+    """What the network does, step by step, in one pass of BLiTZ's, as far as it comes."""
+    with recorded(reference.network, call) as passes, contextlib.suppress(Exception):
+        reference.given(inputs, [0], _no_epsilon, observed=False)
+    return passes[0] if passes else []
+
+
+def _passes(reference: Reference, inputs: Sequence[Tensor], count: int) -> list[list[Step]]:
+    with recorded(reference.network, call) as passes:
+        reference.given(inputs, [0] * count, _no_epsilon, observed=False)
+    return passes
+
+
+def _no_epsilon(_draw: int, _stream: int, n: int) -> NDArray[np.float64]:
+    return np.zeros(n)
+
+
+def _step_named(reference: Reference, inputs: Sequence[Tensor], name: str) -> Step | None:
+    return next((step for step in reversed(forward_steps(reference, inputs)) if step.name == name), None)
+
+
+def _fixed_rows(error: Exception, count: int, rows: int) -> str:
+    line = line_of(error)
+    instead = f" in place of {rows}" if line and re.search(rf"\b{rows}\b", line.source) else ""
+    return (
+        f"{line or 'The network'} works with {rows} rows, as the example has, and fails with {count} "
+        f"({_brief(error)}). Something has a fixed number of rows there, a size typed in or a tensor made before: "
+        f"take the number from the input, x.shape[0]{instead}."
+    )
+
+
+def _forward(network: nn.Module) -> str:
+    """Where a network's forward begins, in words."""
+    code = getattr(inspect.unwrap(type(network).forward), "__code__", None)
+    line = Line(code.co_filename, code.co_firstlineno) if code else None
+    return f"{line.place}: forward" if line else "The network's forward"
+
+
+def _where(step: Step) -> str:
+    return str(step.line) if step.line else f"Module {step.module!r}" if step.module else "The network"
+
+
+def _sharpened(error: BaseException, network: nn.Module) -> str | None:
+    """The BLiTZ layer that was called with sharpen_loss when the error was raised."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        names = traceback.tb_frame.f_locals
+        layer = names.get("self")
+        if isinstance(layer, BayesianModule) and names.get("sharpen_loss") is not None:
+            return next((name for name, module in network.named_modules() if module is layer), "")
+        traceback = traceback.tb_next
+    return None
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:  # torch wraps what went wrong in advice to its own users
+        error = error.__cause__
+    return error
+
+
+def _brief(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -13,8 +13,19 @@ from .generator import torch_normals
 
 
 def sample_weights(draws: Tensor, seed: Tensor, mu: Tensor, sigma: Tensor, site: int) -> Tensor:
-    """Every draw's weights μ + σ ⊙ ε, float32 [S, n]."""
-    return mu + sigma * torch_normals(draws, seed, site, mu.size(0))
+    """Every draw's weights μ + σ ⊙ ε, float32 [S, n].
+
+    Compiled code draws many weights one network after another: what the generator keeps of one draw then stays small.
+    A GPU would wait for its launches.
+    """
+    n = mu.size(0)
+    compiled: bool = torch.jit.is_scripting()  # type: ignore[attr-defined]
+    if compiled and n >= 32768 and not mu.is_cuda:
+        weights = torch.empty([draws.size(0), n], dtype=mu.dtype, device=mu.device)
+        for k in range(draws.size(0)):
+            weights[k] = mu + sigma * torch_normals(draws[k : k + 1], seed, site, n)[0]
+        return weights
+    return mu + sigma * torch_normals(draws, seed, site, n)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, shared: bool) -> Tensor:

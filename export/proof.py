@@ -15,7 +15,7 @@ from ..runtime.compare import NETWORK_UNITS, TOLERANCE, Units, largest_value, ra
 from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
-from ..runtime.planner import VECTOR, in_chunks
+from ..runtime.planner import VECTOR, chunk_size, in_chunks
 from . import diagnosis
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
@@ -29,6 +29,8 @@ LAW_VALUES = 20
 LAW_LEVEL = 1e-6  # an export fails by chance once in a million; σ off by a third is far beyond
 ROUNDING_DRAWS = 256
 ROUNDING_LEVEL = 0.95
+LARGE = 10**6
+"""Weights of a draw, from which on no case has many more draws than a vector holds: each takes its memory."""
 SEED = 20240229
 
 
@@ -41,12 +43,14 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
         report["streams"] = check_streams(len(subject.site_sizes), subject.plan.noise is not None, SEED)
         if subject.plan.noise:
             report["law_with_noise"] = law(subject, engine, observed=True)
-        if artifact.format == "onnx":
-            _whole(subject, open_engine(artifact, "cpu"), artifact)
         if subject.plan.states:
             report["streamed"] = _streamed(subject, engine)
         if subject.plan.storage != "float32":
             report["storage"] = _rounding(subject, engine)
+        name = engine.name
+        del engine  # and what it holds of memory
+        if artifact.format == "onnx":
+            _whole(subject, artifact)
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -55,13 +59,23 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
             f"({type(error).__name__}: {str(error).strip()[:300]}). Its forward must treat rows independently, and "
             "take every size that may change from its input."
         ) from error
-    return {"passed": True, "engine": engine.name, **report}
+    return {"passed": True, "engine": name, **report}
 
 
 def _shapes(subject: Subject) -> tuple[tuple[int, int, int | None], ...]:
-    """Draws, rows and, where their number is free, steps: fewer, as many and more than a vector holds."""
-    steps = subject.steps
-    return (2, 1, steps), (17, 4, steps and steps + 3), (33, 2, steps and 1)
+    """Draws, rows and, where their number is free, steps: draws fewer, more and many more than a vector holds."""
+    steps, many = subject.steps, 5 if _is_large(subject) else 33
+    return (2, 1, steps), (17, 4, steps and steps + 3), (many, 2, steps and 1)
+
+
+def _is_large(subject: Subject) -> bool:
+    return sum(subject.site_sizes) > LARGE
+
+
+def _at_once(subject: Subject, rows: int, draws: int) -> int:
+    """Draws to ask the file for in one call, as the runtime would: all of a large network do not fit into memory."""
+    sizes = zip(subject.site_sizes, subject.plan.sites or (), strict=True)
+    return chunk_size(draws, max(4 * (4 * n + 2 * rows * site.elements) for n, site in sizes), 1)
 
 
 def _units(subject: Subject, x: NDArray[Any]) -> list[Units]:
@@ -121,7 +135,10 @@ def law(
         weights = sum(len(subject.posteriors[site.layer].mu) for site in subject.plan.sites or ())
         draws = max(200, min(LAW_DRAWS, LAW_WEIGHTS // weights) // subject.plan.horizon)
     inputs = subject.inputs(min(values, max(2, len(subject.examples[0]))))
-    ours = engine.samples(tuple(x.numpy() for x in inputs), np.arange(draws, dtype=np.int64), SEED, observed)
+    arrays = tuple(x.numpy() for x in inputs)
+    chunk = _at_once(subject, len(arrays[0]), draws)
+    names = np.arange(draws, dtype=np.int64)
+    ours = in_chunks(lambda part: engine.samples(arrays, part, SEED, observed), names, chunk)
     if observed:
         theirs = subject.reference.given(inputs, range(draws), numpy_epsilon(SEED))
     else:
@@ -263,18 +280,21 @@ def _alive(subject: Subject, engine: Engine) -> dict[str, Any]:
     return {"draws": len(draws), "seeds": 2}
 
 
-def _whole(subject: Subject, engine: Engine, artifact: Artifact) -> None:
+def _whole(subject: Subject, artifact: Artifact) -> None:
     """The runtime cuts an ONNX file, and has compiled code for parts of it; other hosts run the whole. Both must agree.
 
     Not to the last bit: functions are computed in other ways, and ONNX Runtime fuses a layer's transposed weights into
     the product only where it sees both.
     """
+    shapes = _shapes(subject)
+    cases = [(tuple(x.numpy() for x in subject.inputs(rows, length)), _names(draws)) for draws, rows, length in shapes]
     in_one_piece = whole(artifact.content, artifact.card)
-    for draws, rows, length in _shapes(subject):
-        inputs, names = tuple(x.numpy() for x in subject.inputs(rows, length)), _names(draws)
-        results = in_one_piece(inputs, names)
+    wanted = [in_one_piece(*case) for case in cases]
+    del in_one_piece  # and the memory that it holds
+    engine = open_engine(artifact, "cpu")
+    for (draws, rows, _), (inputs, names), results in zip(shapes, cases, wanted, strict=True):
         theirs = [value for name, value in results.items() if name.rpartition(".")[2] == "samples"]
-        for chunk in (VECTOR, 3 * VECTOR):  # several calls with a rest, and one
+        for chunk in (VECTOR,) if _is_large(subject) else (VECTOR, 3 * VECTOR):  # several calls with a rest, and one
             ours = in_chunks(lambda part: engine.samples(inputs, part, SEED, observed=True), names, chunk)  # noqa: B023
             for got, want, units in zip(ours, theirs, _units(subject, inputs[0]), strict=True):
                 error, allowed = relative_error(got, want, *units)
@@ -304,7 +324,9 @@ def whole(
         feeds |= {array.name: state for array, state in zip(card.states, states, strict=True)}
         if card.noise:
             feeds[NOISE_INPUT] = np.array(1, dtype=np.float32)
-        return dict(zip((value.name for value in session.get_outputs()), session.run(None, feeds), strict=True))
+        names = (value.name for value in session.get_outputs())
+        # Copies: what ONNX Runtime returns keeps all memory of its session.
+        return {name: value.copy() for name, value in zip(names, session.run(None, feeds), strict=True)}
 
     return results
 

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from blitz.modules import BayesianLinear
+from torch import nn
 
 import murho
 from murho import InputError
+from murho.export import kernels, proof, to_onnx, torchscript_file
 from murho.runtime import memory, planner
 from murho.runtime.intervals import summarise
 
@@ -247,3 +251,47 @@ def test_the_tuner_keeps_nothing_that_nobody_asked_for(exported) -> None:
     for _ in range(3):
         model.predict(inputs(case, 10), 100, seed=5)
     assert {key[0] for key in model._engine._kept._arrays} == {5}
+
+
+# Exports
+
+
+def test_the_proof_of_a_large_network_holds_few_draws_at_once(monkeypatch, tmp_path) -> None:
+    """What 33 or 200 draws of 6.3 million weights take is measured by benchmarks/large_networks.py."""
+    asked: list[int] = []
+    opened, whole = proof.open_engine, proof.whole
+
+    def watched_engine(*arguments: Any, **named: Any) -> Any:
+        engine = opened(*arguments, **named)
+        samples = engine.samples
+        engine.samples = lambda inputs, draws, *rest, **more: (  # type: ignore[method-assign]
+            asked.append(len(draws)),
+            samples(inputs, draws, *rest, **more),
+        )[1]
+        return engine
+
+    def watched_whole(*arguments: Any) -> Any:
+        results = whole(*arguments)
+        return lambda inputs, draws: (asked.append(len(draws)), results(inputs, draws))[1]
+
+    monkeypatch.setattr(proof, "open_engine", watched_engine)
+    monkeypatch.setattr(proof, "whole", watched_whole)
+    monkeypatch.setattr(planner, "cache_bytes", lambda: 4 * 4 * 40_000 * 16)
+    torch.manual_seed(0)
+    network = nn.Sequential(BayesianLinear(200, 200), nn.ReLU(), BayesianLinear(200, 2))
+    most = []
+    for large in (50_000, 40_000):
+        monkeypatch.setattr(proof, "LARGE", large)
+        asked.clear()
+        card = to_onnx(network, tmp_path / "network.onnx", torch.randn(4, 200))
+        most.append(max(asked))
+    assert most == [48, 17]
+    assert asked.count(16) > card.verification["law"]["draws"] // 16
+
+
+def test_torchscript_draws_many_weights_one_network_after_another() -> None:
+    mu, sigma = torch.randn(32_769), torch.rand(32_769)
+    ours = torchscript_file.scripted_kernels().sample_weights
+    assert "prim::Loop" in str(ours.graph)
+    arguments = torch.tensor([3, 2**40, 7]), torch.tensor(5), mu, sigma, 2
+    torch.testing.assert_close(ours(*arguments), kernels.sample_weights(*arguments), rtol=0, atol=1e-5)

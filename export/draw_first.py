@@ -94,6 +94,7 @@ def _among(node: NodeProto, nodes: Sequence[NodeProto]) -> bool:
 def _copied(node: NodeProto) -> NodeProto:
     copy = NodeProto()
     copy.CopyFrom(node)
+    copy.name += AGAIN  # ONNX Runtime refuses two nodes of one name
     copy.output[:] = [name + AGAIN for name in node.output]
     return copy
 

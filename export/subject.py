@@ -1,7 +1,7 @@
 """What is being exported: a network, its posteriors, and what trial runs learnt of it."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -109,6 +109,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
         raise
     except Exception as error:  # whatever the user's forward raises
         raise diagnosis.fails_on_example(error, network, examples) from error
+    _check_output_names(outputs)
     diagnosis.check_rows(alone.reference, alone.inputs, len(examples[0]))
     _check_finite(outputs)
     if task == "classification":
@@ -321,6 +322,14 @@ def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:
     if width != 1 or len(outputs) > 1:
         raise ExportError(f"A path needs a network that predicts the next value alone, [batch, 1]; it returns {shown}.")
     return plan.horizon
+
+
+def _check_output_names(names: Iterable[str]) -> None:
+    if taken := [name for name in names if name in OUTPUTS]:
+        raise InputError(
+            f"An output cannot be called {taken[0]!r}: every artifact has {', '.join(OUTPUTS)} of each output. Name "
+            "those of a tuple otherwise, as in outputs=('mu', 'sigma'); of a dict, rename the key in forward."
+        )
 
 
 def _check_finite(outputs: dict[str, NDArray[np.float64]]) -> None:

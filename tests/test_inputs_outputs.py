@@ -197,3 +197,28 @@ def test_info_warns_of_a_posterior_that_never_left_its_start(paths) -> None:
     for words in ("input numbers", "input words", "output price", "output kind", "Warning: in body", "never left"):
         assert words.replace("body", "kind, price, words") in " ".join(out.split()), words
     assert " !" in out
+
+
+class MeanAndScale(nn.Module):
+    """[B, 3] -> two values for each row, in a form that is given."""
+
+    def __init__(self, form: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.one, self.two, self.form = BayesianLinear(3, 1, **RHO), BayesianLinear(3, 1, **RHO), form
+
+    def forward(self, x: Tensor) -> object:
+        return self.form(self.one(x), self.two(x))
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [(lambda mean, std: {"mean": mean, "std": std}, {}), (lambda *pair: pair, {"outputs": ("loc", "mean")})],
+)
+def test_an_output_called_as_the_artifacts_own_is_refused_at_once(form, options, tmp_path: Path) -> None:
+    with pytest.raises(murho.InputError, match=r"An output cannot be called 'mean'.*outputs=\('mu', 'sigma'\)"):
+        to_torchscript(MeanAndScale(form), tmp_path / "x.pt", torch.randn(4, 3), **options)
+    advised = {"outputs": ("mu", "sigma")} if options else {}
+    network = MeanAndScale(form if options else lambda mu, sigma: {"mu": mu, "sigma": sigma})
+    to_torchscript(network, tmp_path / "x.pt", torch.randn(4, 3), **advised)
+    answers = murho.load(tmp_path / "x.pt", trusted=True).predict_all(np.ones((2, 3), np.float32), 16)
+    assert list(answers) == ["mu", "sigma"]

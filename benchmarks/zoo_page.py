@@ -149,8 +149,8 @@ def law_of(draws: int) -> Iterator[None]:
 
 def anonymous(text: str) -> str:
     """A message as it is on every machine: without the folder of the zoo, and measured numbers."""
-    text = re.sub(r"[^\s'\"(]*/tests/zoo/", "", text)
-    return re.sub(r"\b\d+(\.\d+)?e-\d+\b|\b\d+\.\d+\b", "…", text)  # how far two answers were apart
+    text = re.sub(r"[^\s'\"(]*\btests/zoo/", "", text)
+    return re.sub(r"\b(by|allowed:|p =) [\d.]+(e[-+]\d+)?", r"\1 …", text)
 
 
 def shown(array: Any) -> str:

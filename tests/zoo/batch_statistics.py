@@ -8,7 +8,7 @@ from blitz.modules import BayesianLinear
 from torch import nn
 
 GROUP = "What a forward may do"
-REFUSED = "mixes the rows of a batch, as x - x.mean(0) does"
+REFUSED = "mixes the rows of a batch, so that the answer to a row depends on the rows beside it"
 INPUTS = ("x [B, 5]",)
 
 

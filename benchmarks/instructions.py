@@ -86,7 +86,7 @@ def _torch(system: str, folder: Path, x: object) -> Callable[[int], object]:
     import torch
     from hand_batched import HandBatched
 
-    from murho.export.posterior import read_posteriors
+    from murho.export.recognition import read_posteriors
     from murho.models import Forecaster
     from murho.runtime.intervals import summarise
 

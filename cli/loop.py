@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .. import Intervals
 from ..export.montecarlo import Plan
-from ..export.posterior import posterior_sha256, read_posteriors
+from ..export.posterior import posterior_sha256
+from ..export.recognition import read_posteriors
 from ..export.reference import Reference, generator_epsilon, one_thread
 from ..export.subject import examine
 from ..export.writer import as_forward_takes

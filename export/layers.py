@@ -206,8 +206,9 @@ class MonteCarloLayer(nn.Module):
 
 class MonteCarloLinear(MonteCarloLayer):
     def forward(self, x: Tensor) -> Tensor:
-        original, kernels = self._aside[0].module, self.folding.kernels
-        sizes = original.in_features, original.out_features, bool(original.bias)
+        posterior, kernels = self._aside[0], self.folding.kernels
+        outputs, inputs = posterior.shapes["weight"]
+        sizes = inputs, outputs, "bias" in posterior.shapes
 
         def call(weights: Any, shared: bool) -> Tensor:
             return kernels.linear(x, *weights, shared)
@@ -224,9 +225,9 @@ class MonteCarloConvolution(MonteCarloLayer):
         posterior, kernels = self._aside[0], self.folding.kernels
         original, shape = posterior.module, posterior.shapes["weight"]
         rank = len(shape) - 2
-        dilation = _each(original.dilation, rank)
-        pads = _pads(original.padding, list(shape[2:]), dilation)
-        options = (_each(original.stride, rank), pads, dilation, original.groups)
+        dilation = each(getattr(original, "dilation", 1), rank)
+        pads = _pads(getattr(original, "padding", 0), list(shape[2:]), dilation)
+        options = (each(getattr(original, "stride", 1), rank), pads, dilation, getattr(original, "groups", 1))
         y: Tensor = self.sampled(lambda weights, shared: kernels.convolution(x, *weights, *options, shared), x)
         return y
 
@@ -234,7 +235,7 @@ class MonteCarloConvolution(MonteCarloLayer):
 class MonteCarloEmbedding(MonteCarloLayer):
     def forward(self, x: Tensor) -> Tensor:
         original, kernels = self._aside[0].module, self.folding.kernels
-        norm = float(original.max_norm or 0), float(original.norm_type)
+        norm = float(getattr(original, "max_norm", None) or 0), float(getattr(original, "norm_type", 2))
         if norm[0] and not 0 < norm[1] < math.inf:
             raise ExportError(f"Layer {self.layer!r} has norm_type {norm[1]}; murho exports finite ones above 0.")
         y: Tensor = self.sampled(lambda weights, shared: kernels.embedding(x, weights[0], *norm, shared), x)
@@ -244,17 +245,19 @@ class MonteCarloEmbedding(MonteCarloLayer):
 class MonteCarloLSTM(MonteCarloLayer):
     def arranged(self, flat: Tensor) -> tuple[Tensor | None, ...]:
         """[S, 4H, F + H + 1]: the posterior, row-major, is its transpose as it stands."""
-        return (flat.reshape(-1, flat.shape[1] // (4 * self.out_features), 4 * self.out_features).transpose(1, 2),)
+        gates = 4 * self._aside[0].width
+        return (flat.reshape(-1, flat.shape[1] // gates, gates).transpose(1, 2),)
 
     def forward(
         self, x: Tensor, hidden_states: tuple[Tensor, Tensor] | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         _refuse_sharpening(self.layer, sharpen_loss)
         original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        width, peephole = self._aside[0].width, bool(getattr(original, "peephole", False))
         if folding.streaming:
-            h, c = (folding.first_state(self.layer, hidden_states, original.out_features) for _ in "hc")
+            h, c = (folding.first_state(self.layer, hidden_states, width) for _ in "hc")
         else:
-            h, c = hidden_states or (_zeros(x, original.out_features), _zeros(x, original.out_features))
+            h, c = hidden_states or (_zeros(x, width), _zeros(x, width))
 
         def call(weights: Any, shared: bool, h_shared: bool, c_shared: bool) -> Any:
             states: tuple[Tensor, ...] = h, c
@@ -262,7 +265,7 @@ class MonteCarloLSTM(MonteCarloLayer):
                 states = tuple(
                     repeated_per_draw(s, weights[0].shape[0]) if of else s for s, of in ((h, h_shared), (c, c_shared))
                 )
-            return kernels.lstm(x, *states, *weights, bool(original.peephole), shared, h_shared and c_shared)
+            return kernels.lstm(x, *states, *weights, peephole, shared, h_shared and c_shared)
 
         sequence, h, c = self.sampled(call, x, h, c)
         if folding.streaming:
@@ -275,8 +278,8 @@ class MonteCarloGRU(MonteCarloLayer):
         """[S, 4H, F + H + 1]: the new gate's parts from x and from h stand apart, each with its bias."""
         parts = self._aside[0].split(flat)
         ih, hh, bias = (parts[name] for name in ("weight_ih", "weight_hh", "bias"))
-        both, no_x, no_h = 2 * self.out_features, torch.zeros_like(ih[..., :1]), torch.zeros_like(hh[..., :1])
-        hidden = self.out_features
+        hidden = self._aside[0].width
+        both, no_x, no_h = 2 * hidden, torch.zeros_like(ih[..., :1]), torch.zeros_like(hh[..., :1])
         x_part = torch.cat([ih, no_x.expand(-1, -1, hidden)], dim=2)
         h_part = torch.cat([hh[..., :both], no_h.expand(-1, -1, hidden), hh[..., both:]], dim=2)
         return (torch.cat([x_part, h_part, bias.unsqueeze(1)], dim=1).transpose(1, 2),)
@@ -285,11 +288,11 @@ class MonteCarloGRU(MonteCarloLayer):
         self, x: Tensor, hidden_states: Tensor | None = None, sharpen_loss: None = None
     ) -> tuple[Tensor, Tensor]:
         _refuse_sharpening(self.layer, sharpen_loss)
-        original, folding, kernels = self._aside[0].module, self.folding, self.folding.kernels
+        folding, kernels, width = self.folding, self.folding.kernels, self._aside[0].width
         if folding.streaming:
-            h = folding.first_state(self.layer, hidden_states, original.out_features)
+            h = folding.first_state(self.layer, hidden_states, width)
         else:
-            h = _zeros(x, original.out_features) if hidden_states is None else hidden_states
+            h = _zeros(x, width) if hidden_states is None else hidden_states
         sequence, h = self.sampled(lambda weights, *shared: kernels.gru(x, h, *weights, *shared), x, h)
         if folding.streaming:
             folding.keep_states(h)
@@ -359,7 +362,7 @@ def repeated_per_draw(shared: Tensor, count: int) -> Tensor:
     return shared.unsqueeze(0).expand(count, *shared.shape).reshape(-1, *shared.shape[1:])
 
 
-def _each(value: int | Sequence[int], rank: int) -> list[int]:
+def each(value: int | Sequence[int], rank: int) -> list[int]:
     """torch takes one number for all axes, or one each."""
     values = [value] if isinstance(value, int) else list(value)
     return values * rank if len(values) == 1 else values
@@ -370,5 +373,5 @@ def _pads(padding: int | str | Sequence[int], kernel: list[int], dilation: list[
     if padding == "same":
         total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         return [t // 2 for t in total] + [t - t // 2 for t in total]
-    each = [0] * len(kernel) if padding == "valid" else _each(padding, len(kernel))  # type: ignore[arg-type]
-    return each * 2
+    sides = [0] * len(kernel) if padding == "valid" else each(padding, len(kernel))  # type: ignore[arg-type]
+    return sides * 2

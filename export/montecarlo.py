@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from blitz.modules.base_bayesian_module import BayesianModule
 from torch import Tensor, nn
 
 from ..runtime.contract import CALIBRATION_SLOTS, SMALLEST_SCALE, Noise, Scaling
@@ -288,13 +287,14 @@ def repeat_rows(x: Tensor, rows: int) -> Tensor:
 
 def _rebuild(network: nn.Module, posteriors: dict[str, Posterior], folding: Folding) -> nn.Module:
     done: dict[nn.Module, nn.Module] = {}
+    layers = {posterior.module for posterior in posteriors.values()}
 
     def rebuilt(module: nn.Module, name: str) -> nn.Module:
         if module in done:  # shared modules stay shared
             return done[module]
         if name in posteriors:
             twin = make_twin(posteriors[name], folding)
-        elif not any(isinstance(part, BayesianModule) for part in module.modules()):
+        elif not any(part in layers for part in module.modules()):
             twin = copy.deepcopy(module).to("cpu", torch.float32)
         else:
             twin = copy.copy(module)

@@ -11,18 +11,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from blitz.modules import BayesianGRU, BayesianLSTM
-from blitz.modules.base_bayesian_module import BayesianModule
+from blitz.modules import BayesianGRU
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..runtime.errors import ExportError, InputError
+from ..runtime.errors import ExportError
 from .coding import Coded, coded
-from .kinds import Kind, kind_of
+from .kinds import Kind
 from .notes import note
-from .refusals import Refusals
-
-RECURRENT = (BayesianLSTM, BayesianGRU)
+from .samplers import samplers_of, spread
 
 _START_SPREAD = 0.1  # BLiTZ starts every ρ from N(posterior_rho_init, 0.1²)
 _START_LEVEL = 0.01
@@ -57,26 +54,15 @@ class Posterior:
         return {name: part.reshape(*lead, *shape) for (name, shape), part in named}
 
     @property
+    def width(self) -> int:
+        """Values in the state of a recurrent layer; of any other with a matrix for its weights, in its output."""
+        return self.shapes["weight_hh" if self.kind.recurrent else "weight"][0]
+
+    @property
     def relative_sigma(self) -> float:
         """Mean σ over mean |μ|, over all the layer's weights; infinite where μ is zero."""
         mu, sigma = self.mu.abs().double().mean().item(), self.sigma.double().mean().item()
         return sigma / mu if mu else float("inf")
-
-
-def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = "float32") -> dict[str, Posterior]:
-    """The posterior of each BLiTZ layer by dotted name, as a file of this storage has it.
-
-    Raises ExportError for layers that cannot be exported, InputError for something that is no network.
-    """
-    if not isinstance(network, nn.Module):
-        raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    read, refusals = {}, Refusals()
-    for name, module in network.named_modules():
-        if isinstance(module, BayesianModule):
-            with refusals:
-                read[name] = _read(name, module, kind_of(name, module, flipout))
-    refusals.raise_all()
-    return read if storage == "float32" else {name: _rounded(posterior) for name, posterior in read.items()}
 
 
 def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
@@ -85,7 +71,7 @@ def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
         layer, name = posterior.module, f"Layer {posterior.layer!r}"
         for tensor in posterior.shapes:
             copy = getattr(layer, f"{tensor}_mu", None)
-            if copy is not None and not torch.equal(_values(copy), _values(_sampler(layer, tensor).mu)):
+            if copy is not None and not torch.equal(_values(copy), _values(samplers_of(layer)[tensor].mu)):
                 note(
                     f"{name}: {tensor}_mu differs from {tensor}_sampler.mu, which training moves and murho exports. "
                     "BLiTZ's frozen forward pass would use the stale one."
@@ -106,24 +92,33 @@ def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
             )
 
 
-def _read(name: str, layer: Any, kind: Kind) -> Posterior:
-    """The posterior of one layer.
+def read(name: str, layer: Any, kind: Kind) -> Posterior:
+    """The posterior of the layer with this dotted name, taken for one of this kind.
 
     A recurrent layer without bias gets one of zeros (μ = σ = 0); any other layer without bias has none. Columns that
-    BLiTZ's GRU never uses are left out.
+    BLiTZ's GRU never uses are left out. Raises ExportError for weights that are not drawn from N(μ, σ²), and for
+    numbers that are not finite.
     """
     shapes, mus, sigmas, rhos = {}, [], [], []
+    samplers = samplers_of(layer)
     for tensor in kind.tensors:
-        absent = tensor == "bias" and lacks_bias(layer)
-        if absent and not isinstance(layer, RECURRENT):
-            continue
-        sampler = _sampler(layer, tensor)
-        mu, sigma = _values(sampler.mu), _sigma(sampler.rho)
-        if absent:
-            mu, sigma = torch.zeros_like(mu), torch.zeros_like(sigma)
+        if tensor == "bias" and lacks_bias(layer, kind):
+            if not kind.recurrent:
+                continue
+            mu = torch.zeros(samplers["weight_hh"].mu.shape[1])
+            sigma = torch.zeros_like(mu)
         else:
+            sampler = samplers[tensor]
+            drawn = spread(sampler)
+            if drawn is None:
+                raise ExportError(
+                    f"Layer {name!r} draws its {tensor} by a sample() of its own instead of BLiTZ's, and not as "
+                    "μ + σ ⊙ ε, ε being one standard normal of torch's for each weight: its law is not N(μ, σ²). "
+                    "murho exports that law only."
+                )
+            mu, sigma = _values(sampler.mu), drawn
             rhos.append(_values(sampler.rho).flatten())
-        mu, sigma = used_part(layer, tensor, mu), used_part(layer, tensor, sigma)
+        mu, sigma = used_part(kind, tensor, mu), used_part(kind, tensor, sigma)
         shapes[tensor] = tuple(mu.shape)
         mus.append(mu.flatten())
         sigmas.append(sigma.flatten())
@@ -131,10 +126,10 @@ def _read(name: str, layer: Any, kind: Kind) -> Posterior:
     if not (torch.isfinite(flat_mu).all() and torch.isfinite(flat_sigma).all()):
         raise ExportError(f"Layer {name!r} has a posterior that is not finite. Training diverged: train it again.")
     trained = _has_left_its_start(layer, torch.cat(rhos))
-    return Posterior(name, layer, kind, shapes, flat_mu, flat_sigma, bool(getattr(layer, "freeze", False)), trained)
+    return Posterior(name, layer, kind, shapes, flat_mu, flat_sigma, is_frozen(layer), trained)
 
 
-def _rounded(posterior: Posterior) -> Posterior:
+def rounded(posterior: Posterior) -> Posterior:
     """The posterior that halves and codes give; a frozen one, of which μ alone is used, as it is."""
     if posterior.frozen:
         return posterior
@@ -143,27 +138,36 @@ def _rounded(posterior: Posterior) -> Posterior:
     return replace(posterior, mu=mu, sigma=sigma, coded=form)
 
 
-def lacks_bias(layer: Any) -> bool:
-    if isinstance(layer, RECURRENT):
-        return not layer.use_bias
-    return getattr(layer, "bias", True) is False
+def is_frozen(layer: Any) -> bool:
+    """Whether it computes with its means: BLiTZ's flag, which layers copied from it may lack, or have as a method."""
+    flag = getattr(layer, "freeze", False)
+    return not callable(flag) and bool(flag)
 
 
-def used_part(layer: Any, tensor: str, values: Tensor) -> Tensor:
+def lacks_bias(layer: Any, kind: Kind) -> bool:
+    if "bias" not in samplers_of(layer):
+        return True
+    if kind.forward is not None:
+        return getattr(layer, "bias", True) is False
+    flag = getattr(layer, "use_bias", True if kind.recurrent else getattr(layer, "bias", True))
+    return not isinstance(flag, Tensor) and not flag
+
+
+def used_part(kind: Kind, tensor: str, values: Tensor) -> Tensor:
     """The columns that the layer's forward pass reads (all of them, but for a GRU's weights)."""
-    if not isinstance(layer, BayesianGRU) or tensor == "bias":
+    if kind.cls is not BayesianGRU or tensor == "bias":
         return values
-    hidden = layer.out_features
+    hidden = values.shape[1] // 4
     if tensor == "weight_ih":
         return values[:, : 3 * hidden]
     return torch.cat([values[:, : 2 * hidden], values[:, 3 * hidden :]], dim=1)
 
 
-def placed_back(layer: Any, tensor: str, values: Tensor, whole: Tensor) -> Tensor:
+def placed_back(kind: Kind, tensor: str, values: Tensor, whole: Tensor) -> Tensor:
     """The inverse of `used_part`: the values in BLiTZ's own shape, `whole` where BLiTZ never looks."""
-    if not isinstance(layer, BayesianGRU) or tensor == "bias":
+    if kind.cls is not BayesianGRU or tensor == "bias":
         return values
-    hidden = layer.out_features
+    hidden = whole.shape[1] // 4
     full = whole.clone()
     if tensor == "weight_ih":
         full[:, : 3 * hidden] = values
@@ -185,23 +189,15 @@ def posterior_sha256(posteriors: Iterable[Posterior]) -> str:
 def _has_left_its_start(layer: Any, rho: Tensor) -> bool:
     """Whether ρ looks unlike N(posterior_rho_init, 0.1²), by a Kolmogorov-Smirnov test."""
     start = getattr(layer, "posterior_rho_init", None)
-    if start is None:
+    rho = rho[torch.isfinite(rho)]  # -∞ is a pruned weight's
+    if not isinstance(start, int | float) or not len(rho):
         return True
     step = max(1, len(rho) // 10_000)
     return bool(stats.kstest(rho[::step].numpy(), stats.norm(start, _START_SPREAD).cdf).pvalue < _START_LEVEL)
 
 
-def _sampler(layer: Any, tensor: str) -> Any:
-    return getattr(layer, f"{tensor}_sampler")
-
-
 def _values(parameter: Tensor) -> Tensor:
     return parameter.detach().to("cpu", torch.float32)
-
-
-def _sigma(rho: Tensor) -> Tensor:
-    # In float64 and by softplus: BLiTZ's log1p(exp(ρ)) overflows above ρ = 88.
-    return nn.functional.softplus(rho.detach().to("cpu", torch.float64)).to(torch.float32)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -19,7 +19,7 @@ from ..runtime.planner import VECTOR, chunk_size, in_chunks
 from . import diagnosis
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
-from .posterior import read_posteriors
+from .recognition import read_posteriors
 from .reference import generator_epsilon, numpy_epsilon
 from .subject import Subject
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from blitz.modules.weight_sampler import PriorWeightDistribution, TrainableRandomDistribution
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.compare import raw_units
 from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise
 from .generator import normals
+from .kinds import flipped
 from .modes import evaluating
 from .montecarlo import Plan, call, outputs_of
-from .posterior import RECURRENT, Posterior, lacks_bias, placed_back
+from .posterior import Posterior, lacks_bias, placed_back
+from .samplers import OVERFLOW, is_blitz, samplers_of
 
-OVERFLOW = 88.0  # above it BLiTZ's log1p(exp(ρ)) is infinite
 _COMPLEXITY = ("log_prior", "log_variational_posterior")
 
 Floats = NDArray[np.float64]
@@ -64,10 +64,14 @@ class Reference:
         """BLiTZ's samples as its users get them: one forward pass after another, ε from torch's generator.
 
         BLiTZ cannot sample a recurrent layer without bias, nor a ρ above 88, a frozen layer may use stale means, and a
-        path needs the same weights at every step. A network with any of these is run as for `given`, with ε from numpy.
-        There is no observation noise, of which BLiTZ knows nothing.
+        path needs the same weights at every step; a sampler with code of its own cannot be given a rounded σ. A network
+        with any of these is run as for `given`, with ε from numpy. There is no observation noise, of which BLiTZ knows
+        nothing.
         """
-        awkward = (p.frozen or _lacks_recurrent_bias(p) or p.sigma.max() > OVERFLOW for p in self.posteriors.values())
+        awkward = (
+            p.frozen or _lacks_recurrent_bias(p) or p.sigma.max() > OVERFLOW or (p.coded and not _by_blitz(p))
+            for p in self.posteriors.values()
+        )
         if self.plan.horizon > 1 or any(awkward):
             weights_only = Reference(self.network, self.posteriors, replace(self.plan, local=False, sites=None))
             return weights_only.given(inputs, range(count), numpy_epsilon(seed), observed=False)
@@ -148,9 +152,8 @@ class Reference:
                 flat = torch.zeros(len(posterior.mu))
             else:
                 flat = next_epsilon(len(posterior.mu))
-            for tensor, values in posterior.split(flat).items():
-                sampler = getattr(posterior.module, f"{tensor}_sampler")
-                given[sampler] = placed_back(posterior.module, tensor, values, torch.zeros(sampler.mu.shape)).to(
+            for tensor, sampler, values in _by_sampler(posterior, flat):
+                given[sampler] = placed_back(posterior.kind, tensor, values, torch.zeros(sampler.mu.shape)).to(
                     sampler.mu
                 )
 
@@ -159,12 +162,13 @@ class Reference:
                 return None
             return local_linear(posterior, x, next_epsilon(y.shape[-1])).to(y)
 
-        def replace_sample(sampler: Any, zero: bool) -> None:
-            original = sampler.sample
+        def replace_sample(sampler: Any, spread: Tensor | None, zero: bool) -> None:
+            original, own = sampler.sample, vars(sampler).get("sample")
 
             def sample() -> Tensor:
                 original()
-                sampler.sigma = torch.where(torch.isinf(sampler.sigma), sampler.rho, sampler.sigma)
+                sigma = sampler.sigma if spread is None else spread
+                sampler.sigma = torch.where(torch.isinf(sigma), sampler.rho, sigma)
                 sampler.w = sampler.mu + sampler.sigma * given[sampler]
                 if zero:  # a recurrent layer without bias: BLiTZ cannot sample it, murho gives it a bias of zero
                     sampler.w = torch.zeros_like(sampler.w)
@@ -172,7 +176,7 @@ class Reference:
                 return w
 
             sampler.sample = sample
-            undo.append(lambda: delattr(sampler, "sample"))
+            undo.append(lambda: delattr(sampler, "sample") if own is None else setattr(sampler, "sample", own))
 
         def replace_flag(layer: Any, flag: str, value: bool) -> None:
             before = getattr(layer, flag)
@@ -191,11 +195,12 @@ class Reference:
                     )
                     undo += [handle.remove for handle in handles]
                     without_bias = _lacks_recurrent_bias(posterior)
-                    for tensor in posterior.shapes:
-                        replace_sample(getattr(layer, f"{tensor}_sampler"), without_bias and tensor == "bias")
-                    if hasattr(layer, "freeze"):
+                    for tensor, sampler, sigma in _by_sampler(posterior, posterior.sigma):
+                        whole = placed_back(posterior.kind, tensor, sigma, torch.zeros(sampler.mu.shape)).to(sampler.mu)
+                        replace_sample(sampler, None if is_blitz(sampler) else whole, without_bias and tensor == "bias")
+                    if not callable(getattr(layer, "freeze", print)):
                         replace_flag(layer, "freeze", False)
-                    if without_bias:
+                    if without_bias and "bias" in samplers_of(layer):
                         replace_flag(layer, "use_bias", True)
                 yield set_draw
             finally:
@@ -230,7 +235,18 @@ def with_noise(noise: Noise, y: Floats, unit: Floats | None) -> Floats:
 
 
 def _lacks_recurrent_bias(posterior: Posterior) -> bool:
-    return isinstance(posterior.module, RECURRENT) and lacks_bias(posterior.module)
+    return posterior.kind.recurrent and lacks_bias(posterior.module, posterior.kind)
+
+
+def _by_sampler(posterior: Posterior, flat: Tensor) -> list[tuple[str, Any, Tensor]]:
+    """(tensor, its sampler, its part of a vector [n]) of each tensor with a sampler: a bias of zeros may have none."""
+    samplers = samplers_of(posterior.module)
+    parts = posterior.split(flat).items()
+    return [(tensor, samplers[tensor], part) for tensor, part in parts if tensor in samplers]
+
+
+def _by_blitz(posterior: Posterior) -> bool:
+    return all(is_blitz(sampler) for sampler in samplers_of(posterior.module).values())
 
 
 def _stacked(passes: list[Samples]) -> Samples:
@@ -258,7 +274,7 @@ def _rounded(posteriors: dict[str, Posterior]) -> Iterator[None]:
     def give(parameter: Tensor, posterior: Posterior, tensor: str, values: Tensor) -> None:
         kept.append((parameter, parameter.data))
         # Another tensor, since BLiTZ's copy of the parameter shares the old one.
-        parameter.data = placed_back(posterior.module, tensor, values.to(parameter), parameter.data)
+        parameter.data = placed_back(posterior.kind, tensor, values.to(parameter), parameter.data)
 
     try:
         for posterior in posteriors.values():
@@ -266,8 +282,7 @@ def _rounded(posteriors: dict[str, Posterior]) -> Iterator[None]:
                 continue
             sigma = posterior.sigma.double()
             rho = sigma + torch.log(-torch.expm1(-sigma))  # the inverse of softplus
-            for tensor, values in posterior.split(posterior.mu).items():
-                sampler = getattr(posterior.module, f"{tensor}_sampler")
+            for tensor, sampler, values in _by_sampler(posterior, posterior.mu):
                 give(sampler.mu, posterior, tensor, values)
                 give(sampler.rho, posterior, tensor, posterior.split(rho)[tensor])
         yield
@@ -280,17 +295,16 @@ def _rounded(posteriors: dict[str, Posterior]) -> Iterator[None]:
 def _without_complexity(posteriors: dict[str, Posterior]) -> Iterator[None]:
     """Leave out the densities that BLiTZ computes for its loss with every sample: half of its time, never looked at."""
     layers = [posterior.module for posterior in posteriors.values()]
-    densities = {TrainableRandomDistribution: "log_posterior", PriorWeightDistribution: "log_prior"}
     silenced = [
         (part, name)
         for layer in layers
         for part in layer.modules()
-        for cls, name in densities.items()
-        if type(part) is cls
+        for name in ("log_posterior", "log_prior")
+        if callable(getattr(part, name, None)) and name not in vars(part)
     ]
     kept = [(layer, name, getattr(layer, name, None)) for layer in layers for name in _COMPLEXITY]
     for part, name in silenced:
-        setattr(part, name, lambda w=None: 0.0)
+        setattr(part, name, lambda *_, **__: torch.zeros(()))
     try:
         yield
     finally:
@@ -304,14 +318,14 @@ def _without_complexity(posteriors: dict[str, Posterior]) -> Iterator[None]:
 @contextmanager
 def _plain(posteriors: dict[str, Posterior]) -> Iterator[None]:
     """Run every layer by the forward pass of its kind: not by that of a Flipout around it."""
-    wrapped = [p for p in posteriors.values() if type(p.module) is not p.kind.cls]
-    for posterior in wrapped:
-        posterior.module.forward = types.MethodType(posterior.kind.cls.forward, posterior.module)
+    wrapped = [(p.module, cls) for p in posteriors.values() if (cls := flipped(p.module)) is not None]
+    for layer, cls in wrapped:
+        layer.forward = types.MethodType(cls.forward, layer)  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        for posterior in wrapped:
-            del posterior.module.forward
+        for layer, _ in wrapped:
+            del layer.forward
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from ..runtime.errors import ExportError, InputError
 from . import diagnosis
 from .modes import note_modes
 from .montecarlo import Plan, repeat_rows, trial_run
-from .posterior import RECURRENT, Posterior, read_posteriors
+from .posterior import Posterior
+from .recognition import read_posteriors
 from .reference import Reference
 from .refusals import Refusals
 from .signature import Input
@@ -51,7 +52,7 @@ class Subject:
     def site_sizes(self) -> list[int]:
         """Random numbers per draw of each site."""
         return [
-            self.posteriors[site.layer].module.out_features if site.local else len(self.posteriors[site.layer].mu)
+            self.posteriors[site.layer].width if site.local else len(self.posteriors[site.layer].mu)
             for site in self.plan.sites or ()
         ]
 
@@ -101,7 +102,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
     """Run the network a few times on the example, and note what that says of it."""
     network, posteriors, plan, signature = untried.network, untried.posteriors, untried.plan, untried.signature
     try:
-        with _token_limits(network, examples) as limits:
+        with _token_limits(network, posteriors, examples) as limits:
             unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
             alone = replace(untried, plan=replace(plan, scaling=unscaled, noise=None, horizon=1))
             outputs = alone.reference.free(examples, 1, seed=0)  # in the network's own shape
@@ -268,7 +269,7 @@ def _check(
             'of a window. Leave horizon out, and prepare the data with values="levels".'
         )
     fixed = [name for name, module in network.named_modules() if isinstance(module, nn.RNNBase)]
-    fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.cls in RECURRENT]
+    fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.recurrent]
     refusals = Refusals()
     with refusals:
         if plan.streaming and fixed:
@@ -374,16 +375,20 @@ def _check_repeatable(subject: Subject) -> None:
 
 
 @contextmanager
-def _token_limits(network: nn.Module, examples: Sequence[Tensor]) -> Iterator[list[int | None]]:
+def _token_limits(
+    network: nn.Module, posteriors: dict[str, Posterior], examples: Sequence[Tensor]
+) -> Iterator[list[int | None]]:
     """How many different tokens each input may hold: the rows of the embeddings that read it as it comes."""
     limits: list[int | None] = [None for _ in examples]
 
     def note(module: Any, inputs: Any) -> None:
         for k, x in enumerate(examples):
             if not x.is_floating_point() and inputs[0].shape == x.shape and torch.equal(inputs[0].cpu(), x):
-                limits[k] = min(limits[k] or module.num_embeddings, module.num_embeddings)
+                limits[k] = min(limits[k] or readers[module], readers[module])
 
-    readers = [module for module in network.modules() if isinstance(module, nn.Embedding | BayesianEmbedding)]
+    readers = {module: module.num_embeddings for module in network.modules() if isinstance(module, nn.Embedding)}
+    bayesian = [posterior for posterior in posteriors.values() if posterior.kind.cls is BayesianEmbedding]
+    readers |= {posterior.module: posterior.shapes["weight"][0] for posterior in bayesian}
     handles = [module.register_forward_pre_hook(note) for module in readers]
     try:
         yield limits

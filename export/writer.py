@@ -28,8 +28,9 @@ from .modes import has_dropout
 from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
 from .notes import note
 from .options import Options
-from .posterior import posterior_sha256, read_posteriors, warn_of_surprises
+from .posterior import posterior_sha256, warn_of_surprises
 from .proof import prove
+from .recognition import read_posteriors
 from .subject import Example, Subject, examine, uncompiled
 
 MOST_MOVED = 0.05  # of an interval's width, by which storage may move its ends without a warning

@@ -26,7 +26,7 @@ from torch import nn
 import murho
 from murho.export import proof, to_onnx, to_torchscript
 from murho.export.montecarlo import Plan
-from murho.export.posterior import read_posteriors
+from murho.export.recognition import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
 from murho.models import Forecaster
 from murho.train import builtin_series, fit, prepare

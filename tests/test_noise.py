@@ -16,7 +16,7 @@ from murho import ExportError, InputError, Noise, Scaling
 from murho.export import to_onnx, to_torchscript, verify
 from murho.export.generator import normals
 from murho.export.montecarlo import Plan
-from murho.export.posterior import read_posteriors
+from murho.export.recognition import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
 from murho.models import Regressor
 

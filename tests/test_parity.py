@@ -12,7 +12,7 @@ import murho
 from murho.export import to_onnx
 from murho.export.generator import normals
 from murho.export.montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
-from murho.export.posterior import read_posteriors
+from murho.export.recognition import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
 from murho.runtime.artifact import read
 from murho.runtime.compare import relative_error

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from blitz.modules.base_bayesian_module import BayesianModule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
 from .blame import Line, line_of
+from .kinds import RECURRENT, is_layer
 from .layers import RowsChangedError
 from .montecarlo import call
-from .posterior import RECURRENT
 from .reference import Reference
 from .watch import ARRAYS, BRANCHES, NUMBERS, Step, first_different, first_mixed, recorded
 
@@ -207,7 +206,7 @@ def unrepeatable(reference: Reference, inputs: Sequence[Tensor]) -> str | None:
 
 
 def _outside_layers(steps: Sequence[Step], network: nn.Module) -> list[Step]:
-    return [step for step in steps if not isinstance(network.get_submodule(step.module), BayesianModule)]
+    return [step for step in steps if not is_layer(network.get_submodule(step.module))]
 
 
 def _keeps(network: nn.Module, name: str) -> str:
@@ -222,10 +221,11 @@ def _keeps(network: nn.Module, name: str) -> str:
 
 
 def _held(network: nn.Module) -> dict[str, Any]:
-    """The tensors that modules keep beside their parameters, by dotted name; BLiTZ's layers apart."""
+    """The tensors that modules keep beside their parameters, by dotted name; Bayesian layers apart."""
     held = {}
+    layers = {part for module in network.modules() if is_layer(module) for part in module.modules()}
     for name, module in network.named_modules():
-        if isinstance(module, BayesianModule) or type(module).__module__.startswith(("blitz.", "torch.")):
+        if module in layers or type(module).__module__.startswith(("blitz.", "torch.")):
             continue
         for attribute, value in (*vars(module).items(), *module._buffers.items()):
             parts = value if isinstance(value, tuple | list) else [value]
@@ -295,7 +295,7 @@ def _sharpened(error: BaseException, network: nn.Module) -> str | None:
     while traceback is not None:
         names = traceback.tb_frame.f_locals
         layer = names.get("self")
-        if isinstance(layer, BayesianModule) and names.get("sharpen_loss") is not None:
+        if isinstance(layer, nn.Module) and is_layer(layer) and names.get("sharpen_loss") is not None:
             return next((name for name, module in network.named_modules() if module is layer), "")
         traceback = traceback.tb_next
     return None

@@ -292,7 +292,8 @@ def _name_axes(model: onnx.ModelProto, signature: Sequence[Input]) -> None:
     inputs, (draws, _, levels) = model.graph.input[:count], model.graph.input[count : count + 3]
     given = [(draws, 0, "S"), (levels, 0, "K")]
     for x, one in zip(inputs, signature, strict=True):
-        given += [(x, axis, {0: "B", 1: "T"}[axis]) for axis in one.dynamic_axes]
+        called = {0: "B", **{axis: "T" if name == "time" else name for axis, name in one.free.items()}}
+        given += [(x, axis, called[axis]) for axis in one.dynamic_axes]
     names = {info.type.tensor_type.shape.dim[axis].dim_param: name for info, axis, name in given}
     for info in (*model.graph.input, *model.graph.output):
         for dim in info.type.tensor_type.shape.dim:

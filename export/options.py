@@ -1,7 +1,7 @@
 """What an export may be told beside the network and the example: checked before any work."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..runtime import checks
 from ..runtime.contract import MAX_DRAWS, STORAGES, Noise, Scaling
 from ..runtime.errors import InputError
 from ..runtime.fingerprint import fingerprint
+from .axes import Asked
 from .signature import Input
 
 TASKS = ("regression", "forecast", "classification")
@@ -34,6 +35,8 @@ class Options:
     noise: Noise | None = None
     horizon: int = 1
     streaming: bool = False
+    free: Any = ()
+    fixed: Any = ()
     draws: int = 256
     levels: Sequence[float] = (0.95,)
     seed: int = 0
@@ -56,6 +59,8 @@ class Options:
             self._set(argument, checks.words(argument, getattr(self, argument)))
         self._set("horizon", checks.whole("horizon", self.horizon, 1, unit=" of steps"))
         self._set("streaming", checks.switch("streaming", self.streaming))
+        for argument in ("free", "fixed"):
+            self._set(argument, _axes(argument, getattr(self, argument)))
         self._set("draws", checks.whole("draws", self.draws, 2, MAX_DRAWS))
         self._set("seed", checks.whole("seed", self.seed, -(2**63), 2**63 - 1))
         levels = checks.floats("levels", self.levels)
@@ -65,6 +70,11 @@ class Options:
             )
         self._set("levels", levels)
         self._set("training", _plain_json(self.training))
+
+    @property
+    def asked(self) -> Asked:
+        """What is said of the inputs' axes."""
+        return Asked(self.free, self.fixed)
 
     def with_fingerprint(self, first: Input) -> dict[str, Any]:
         """`training`, with the fingerprint of `training_rows`, which lie like the first input [B, …]."""
@@ -91,6 +101,24 @@ class Options:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+
+def _axes(argument: str, value: Any) -> Mapping[str, tuple[int, ...]] | tuple[int, ...]:
+    """Axis numbers of the only input, or of each by its name."""
+
+    def numbers(value: Any) -> tuple[int, ...]:
+        several = isinstance(value, list | tuple)
+        axes = tuple(checks.whole(argument, axis, 0, unit=", an axis,") for axis in (value if several else (value,)))
+        if len(set(axes)) < len(axes):
+            raise InputError(f"{argument} says an axis twice: {checks.shown(value)}.")
+        return axes
+
+    if value is None:
+        return ()
+    if isinstance(value, Mapping):
+        checks.words(argument, list(value))
+        return {name: numbers(axes) for name, axes in value.items()}
+    return numbers(value)
 
 
 def _plain_json(training: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The proof that a finished file says what BLiTZ says: exactly for equal noise, in law for free noise, and alive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..runtime.engines import Engine, first_states, open_engine
 from ..runtime.errors import ExportError, MurhoError
 from ..runtime.planner import VECTOR, chunk_size, in_chunks
 from . import diagnosis
+from .axes import LengthError
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .recognition import read_posteriors
@@ -62,10 +63,13 @@ def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     return {"passed": True, "engine": name, **report}
 
 
-def _shapes(subject: Subject) -> tuple[tuple[int, int, int | None], ...]:
-    """Draws, rows and, where their number is free, steps: draws fewer, more and many more than a vector holds."""
-    steps, many = subject.steps, 5 if _is_large(subject) else 33
-    return (2, 1, steps), (17, 4, steps and steps + 3), (many, 2, steps and 1)
+def _shapes(subject: Subject) -> list[tuple[int, int, Mapping[str, int]]]:
+    """Draws and rows: draws fewer, more and many more than a vector holds; and all lengths of free axes to prove."""
+    sizes = [(2, 1), (17, 4), (5 if _is_large(subject) else 33, 2)]
+    lengths = list(subject.lengths)
+    sizes += [(3, 3)] * (len(lengths) - len(sizes))
+    lengths += lengths[:1] * (len(sizes) - len(lengths))
+    return [(*size, length) for size, length in zip(sizes, lengths, strict=True)]
 
 
 def _is_large(subject: Subject) -> bool:
@@ -87,18 +91,24 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
     shapes = _shapes(subject)
     wanted = []
     largest = dict.fromkeys(subject.outputs, 0.0)  # over all cases: a few values alone may nearly cancel
-    for draws, batch, length in shapes:
-        inputs = subject.inputs(batch, length)
+    for draws, batch, lengths in shapes:
+        inputs = subject.inputs(batch, lengths)
         want = subject.reference.given(inputs, _names(draws), generator_epsilon(SEED))
         units = dict(zip(want, _units(subject, inputs[0].numpy()), strict=True))
         largest = {name: max(largest[name], largest_value(raw, *units[name])) for name, raw in want.items()}
         wanted.append((inputs, want, units))
-    cases: list[dict[str, Any]] = []
-    for (draws, batch, length), (inputs, want, units) in zip(shapes, wanted, strict=True):
+
+    def compared(draws: int, batch: int, lengths: Mapping[str, int], wanted: Any = None) -> dict[str, Any]:
+        if wanted is None:
+            inputs = subject.inputs(batch, lengths)
+            want = subject.reference.given(inputs, _names(draws), generator_epsilon(SEED))
+            wanted = inputs, want, dict(zip(want, _units(subject, inputs[0].numpy()), strict=True))
+        inputs, want, units = wanted
         got = engine.samples(tuple(x.numpy() for x in inputs), _names(draws), SEED, observed=True)
-        case: dict[str, Any] = {"draws": draws, "batch": batch, "steps": length}
+        case: dict[str, Any] = {"draws": draws, "batch": batch, "steps": next(iter(lengths.values()), None)}
         for (name, raw), ours in zip(want.items(), got, strict=True):
-            error, allowed = relative_error(ours, raw, *units[name], largest[name])
+            scale, offset = units[name]
+            error, allowed = relative_error(ours, raw, scale, offset, largest[name])
             if error > allowed:
                 raise ExportError(
                     f"The exported file disagrees with BLiTZ at equal noise by {error:.2g} of the largest value "
@@ -106,7 +116,20 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
                 )
             if error >= case.get("error", 0.0):  # of several outputs the one that differs most
                 case |= {"error": error, "allowed": allowed}
-        cases.append(case)
+        return case
+
+    cases = []
+    for (draws, batch, lengths), case in zip(shapes, wanted, strict=True):
+        try:
+            cases.append(compared(draws, batch, lengths, case))
+        except Exception as error:
+            if lengths == subject.lengths[0]:
+                raise
+            compared(draws, batch, subject.lengths[0])  # raises the defect that is one at the example's lengths too
+            shown = " and ".join(f"{name} = {n}" for name, n in lengths.items())
+            raise LengthError(
+                f"with {shown} the file differs from BLiTZ, or fails, where it does not at the example's length"
+            ) from error
     return {"largest_error": max(case["error"] for case in cases), "cases": cases}
 
 
@@ -334,7 +357,8 @@ def whole(
 def _streamed(subject: Subject, engine: Engine) -> dict[str, Any]:
     """A stream's answer to each row is BLiTZ's answer to the whole sequence so far, at equal noise."""
     draws, steps = _names(3), 4
-    inputs = subject.inputs(2, steps)
+    (lengths, *_) = subject.lengths
+    inputs = subject.inputs(2, dict.fromkeys(lengths, steps))
     states: tuple[NDArray[np.float32], ...] | None = None
     errors = []
     for step in range(steps):

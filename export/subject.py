@@ -17,6 +17,7 @@ from ..runtime import checks
 from ..runtime.contract import FIXED_INPUTS, OUTPUTS
 from ..runtime.errors import ExportError, InputError
 from . import diagnosis
+from .axes import NOTHING_FOUND, Asked, Found, find_axes
 from .modes import note_modes
 from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import Posterior
@@ -38,15 +39,17 @@ class Subject:
     signature: tuple[Input, ...]
     outputs: dict[str, NDArray[np.float64]]
     """What BLiTZ returned for the example, by name, [1, B, …] in raw units."""
+    found: Found = NOTHING_FOUND
+    """What is known of the axes, once trials have learnt it; then `signature` is its."""
 
     @property
     def examples(self) -> tuple[Tensor, ...]:
         return tuple(one.example for one in self.signature)
 
     @property
-    def steps(self) -> int | None:
-        """Length of the example's sequences, if their length is free."""
-        return next((one.example.shape[1] for one in self.signature if one.free), None)
+    def lengths(self) -> tuple[Mapping[str, int], ...]:
+        """Lengths of the free axes at which the file is proven, by the axes' names; the first are the example's."""
+        return self.found.lengths
 
     @property
     def site_sizes(self) -> list[int]:
@@ -60,13 +63,11 @@ class Subject:
     def reference(self) -> Reference:
         return Reference(self.network, self.posteriors, self.plan)
 
-    def inputs(self, batch: int, steps: int | None = None) -> tuple[Tensor, ...]:
-        """Rows like the example's, none equal to it: raw units [batch, …], `steps` long where time is free."""
+    def inputs(self, batch: int, lengths: Mapping[str, int] | None = None) -> tuple[Tensor, ...]:
+        """Rows like the example's, none equal to it: raw units [batch, …], free axes of the lengths given by name."""
         made = []
         for one in self.signature:
-            x = repeat_rows(one.example, batch)
-            if steps is not None and one.free:
-                x = x[:, torch.arange(steps) % x.shape[1]]
+            x = repeat_rows(one.at(lengths or {}), batch)
             if x.is_floating_point():
                 rows = x.reshape(-1, x.shape[-1])
                 spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(x.shape[-1])  # columns may differ in size
@@ -77,9 +78,16 @@ class Subject:
 
 
 def examine(
-    network: nn.Module, example: Example, plan: Plan, task: str = "regression", flipout: str = "refuse"
+    network: nn.Module,
+    example: Example,
+    plan: Plan,
+    task: str = "regression",
+    flipout: str = "refuse",
+    asked: Asked = Asked(),  # noqa: B008 - frozen
 ) -> Subject:
     """Read a network's posteriors and run it a few times on the example, raw units, to learn its sites and free axes.
+
+    `asked` is what the caller says of the axes.
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
@@ -93,12 +101,12 @@ def examine(
         _check(network, posteriors, plan, examples, task)
     note_modes(network)
     with refusals:
-        subject = _tried(Subject(network, posteriors, plan, signature, {}), examples, task)
+        subject = _tried(Subject(network, posteriors, plan, signature, {}), examples, task, asked)
     refusals.raise_all()
     return subject
 
 
-def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
+def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked) -> Subject:
     """Run the network a few times on the example, and note what that says of it."""
     network, posteriors, plan, signature = untried.network, untried.posteriors, untried.plan, untried.signature
     try:
@@ -141,15 +149,44 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str) -> Subject:
     outputs = subject.reference.free(examples, 1, seed=0)
     with refusals:
         _check_repeatable(subject)
-    signature = tuple(
-        replace(one, free=(1,) if free else ()) for one, free in zip(signature, _free_sequences(subject), strict=True)
-    )
-    subject = replace(subject, signature=signature, outputs=outputs)
     with refusals:
-        if plan.streaming and not all(one.free for one in signature):
-            raise ExportError("A stream reads one step at a time, but the network reads inputs of a fixed length.")
+        found = _find_axes(subject, asked)
+        subject = with_axes(replace(subject, outputs=outputs), found)
+        if found.asked and plan.width and _width_follows(subject):
+            if plan.noise:
+                raise ExportError(
+                    "The number of values that the network predicts follows an axis that free= leaves free, but "
+                    "observation noise needs a fixed number. Leave free= or noise= out."
+                )
+            subject = replace(subject, plan=replace(plan, width=0))
     refusals.raise_all()
     return subject
+
+
+def _width_follows(subject: Subject) -> bool:
+    """Whether the first output's [B, O] last axis is as long as a free axis lets it be."""
+    widths = {
+        next(iter(subject.reference.free(subject.inputs(1, lengths), 1, seed=0).values())).shape[2:]
+        for lengths in subject.lengths[:2]
+    }
+    return len(widths) > 1
+
+
+def with_axes(subject: Subject, found: Found) -> Subject:
+    """The subject with its free axes. Raises ExportError where it needs others."""
+    plan = subject.plan
+    if plan.streaming and (not found.signature or not all(1 in one.free for one in found.signature)):
+        why = "".join(f" {fixed.explained}" for fixed in found.fixed)
+        raise ExportError(f"A stream reads one step at a time, but the network reads inputs of a fixed length.{why}")
+    return replace(subject, signature=found.signature, found=found)
+
+
+def _find_axes(subject: Subject, asked: Asked) -> Found:
+    def shapes(inputs: Sequence[Tensor]) -> dict[str, tuple[int, ...]]:
+        return {name: y.shape[1:] for name, y in subject.reference.free(inputs, 1, seed=0).items()}
+
+    layers = [posterior.module for posterior in subject.posteriors.values()]
+    return find_axes(subject.signature, asked, shapes, layers, follows=subject.plan.width > 0)
 
 
 def uncompiled(network: nn.Module) -> nn.Module:
@@ -395,20 +432,3 @@ def _token_limits(
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _free_sequences(subject: Subject) -> tuple[bool, ...]:
-    """Which inputs are sequences whose length BLiTZ's network leaves free: then the artifact does too."""
-    looks = [x.dim() == (3 if x.is_floating_point() else 2) for x in subject.examples]
-    lengths = [x.shape[1] for x, look in zip(subject.examples, looks, strict=True) if look]
-    if not lengths:
-        return tuple(looks)
-    candidates = [look and x.shape[1] == lengths[0] for x, look in zip(subject.examples, looks, strict=True)]
-    longer = tuple(
-        torch.cat([x, x[:, :1]], dim=1) if look else x for x, look in zip(subject.examples, candidates, strict=True)
-    )
-    try:
-        subject.reference.free(longer, 1, seed=0)
-    except Exception:  # whatever the user's forward raises; it reads sequences of one length only
-        return tuple(False for _ in looks)
-    return tuple(candidates)

@@ -17,11 +17,14 @@ from ..runtime.artifact import SUFFIXES, check_trust, read
 from ..runtime.contract import STATE, Array, Card, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.files import check_writable, replacing
+from ..runtime.inputs import described
 from ..runtime.pt2 import saved as saved_pt2
 from ..runtime.torchscript import saved as saved_torchscript
 from ..runtime.typical import typical_inputs
 from . import onnx_file, pt2_file, torchscript_file
+from .axes import Asked
 from .blame import Blame
+from .freest import because_of_lengths, freest
 from .functions import OPSET
 from .layers import Kernels
 from .modes import has_dropout
@@ -145,7 +148,23 @@ def verify(
         streaming=bool(card.states),
     )
     with torch.random.fork_rng(devices=[]):
-        return prove(examine(network, example, plan, card.task, "plain"), artifact)
+        subject = examine(network, example, plan, card.task, "plain", axes_of(card))
+    for one, array in zip(subject.signature, card.inputs, strict=True):
+        shape = tuple(one.example.shape)
+        same = len(shape) == len(array.shape)
+        if not same or any(want not in (None, n) for n, want in zip(shape, array.shape, strict=True)):
+            raise InputError(f"example must be [{described(array)}], as {path} reads {array.name}; it is {shape}.")
+    with torch.random.fork_rng(devices=[]):
+        return prove(subject, artifact)
+
+
+def axes_of(card: Card) -> Asked:
+    """What the card says of the inputs' axes, in their order."""
+    free = {
+        k: [axis for axis, n in enumerate(array.shape) if n is None and axis] for k, array in enumerate(card.inputs)
+    }
+    fixed = {k: [axis for axis, n in enumerate(array.shape) if n is not None] for k, array in enumerate(card.inputs)}
+    return Asked(free, fixed)
 
 
 def as_forward_takes(network: nn.Module, card: Card, inputs: tuple[NDArray[Any], ...]) -> Example:
@@ -190,16 +209,52 @@ def subject_of(network: nn.Module, example: Example, options: Options) -> Subjec
         horizon=options.horizon,
         streaming=options.streaming,
     )
-    subject = examine(network, example, plan, options.task, options.flipout)
+    subject = examine(network, example, plan, options.task, options.flipout, options.asked)
+    _note_fixed(subject)
     warn_of_surprises(subject.posteriors.values())
     return subject
 
 
 def write(subject: Subject, file: Path, format: str, options: Options) -> Card:
-    """Build one file, prove it, and put it in place."""
+    """Build one file, prove it, and put it in place; with as many free axes as the format allows."""
+    known = len(subject.found.fixed)
+    subject, card = freest(subject, lambda one: _written(one, file, format, options))
+    _note_fixed(subject, known)
+    moved = card.verification.get("storage", {}).get("largest_end", 0.0)
+    if moved > MOST_MOVED:
+        note(
+            f'storage="half" moves the ends of an interval by up to {moved:.0%} of its width: σ is small beside the '
+            'rounding of μ. Use storage="float32".'
+        )
+    return card
+
+
+def _note_fixed(subject: Subject, known: int = 0) -> None:
+    """Say which axes were fixed, but for those that are known."""
+    for fixed in subject.found.fixed[known:]:
+        note(str(fixed))
+
+
+def _written(subject: Subject, file: Path, format: str, options: Options) -> Card:
+    """Build the file, prove it and put it in place. Raises LengthError where a free axis may be to blame."""
+    card = _card(subject, options, options.name or file.stem)
+    try:
+        content = _build(subject, format)
+    except ExportError as error:
+        raise because_of_lengths(error, subject) from error
+    with replacing(file) as unproven:
+        unproven.write_bytes(content(card))
+        card = Card(**{**vars(card), "verification": prove(subject, read(unproven))})
+        unproven.write_bytes(content(card))
+        read(unproven)
+    return card
+
+
+def _card(subject: Subject, options: Options, name: str) -> Card:
+    """What the artifact will say of itself, but for the proof's report."""
     training = options.with_fingerprint(subject.signature[0])
-    card = Card(
-        name=options.name or file.stem,
+    return Card(
+        name=name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         versions={
             "murho": version("murho"),
@@ -222,19 +277,6 @@ def write(subject: Subject, file: Path, format: str, options: Options) -> Card:
         states=_state_arrays(subject),
         storage=options.storage,
     )
-    content = _build(subject, format)
-    with replacing(file) as unproven:
-        unproven.write_bytes(content(card))
-        card = Card(**{**vars(card), "verification": prove(subject, read(unproven))})
-        unproven.write_bytes(content(card))
-        read(unproven)
-    moved = card.verification.get("storage", {}).get("largest_end", 0.0)
-    if moved > MOST_MOVED:
-        note(
-            f'storage="half" moves the ends of an interval by up to {moved:.0%} of its width: σ is small beside the '
-            'rounding of μ. Use storage="float32".'
-        )
-    return card
 
 
 def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
@@ -245,9 +287,10 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
         return MonteCarloNetwork(subject.network, subject.posteriors, subject.plan, kernels)
 
     signature = subject.signature
-    inputs = [repeat_rows(x, 7) for x in subject.examples]  # a number of rows that the proof does not use
-    if subject.steps == 1:  # torch.export takes an axis of length 1 for a fixed one
-        inputs = [torch.cat([x, x], dim=1) if one.free else x for x, one in zip(inputs, signature, strict=True)]
+    first, *others = subject.lengths
+    # torch.export takes an axis of length 1 for a fixed one.
+    traced = {name: others[0][name] if n == 1 else n for name, n in first.items()}
+    inputs = [repeat_rows(one.at(traced), 7) for one in signature]  # a number of rows that the proof does not use
     kernels: dict[str, Callable[[], Kernels]] = {
         "onnx": onnx_file.custom_operators,
         "torchscript": torchscript_file.scripted_kernels,
@@ -284,32 +327,28 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
 def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
     arrays = []
     for k, one in enumerate(subject.signature):
-        x, tokens = one.example, not one.is_float
-        sizes = [None if axis in (0, *one.free) else size for axis, size in enumerate(x.shape)]
-        usual = {2: ("feature",), 3: ("time", "feature"), 4: ("channel", "height", "width")}
-        axes = ("time",) if tokens and one.free else usual.get(x.dim(), ()) if not tokens else ()
-        if len(axes) != len(sizes) - 1:
-            axes = tuple(f"axis{axis}" for axis in range(1, len(sizes)))
-        dtype = "int64" if tokens else "float32"
+        sizes = [None if axis in (0, *one.free) else size for axis, size in enumerate(one.example.shape)]
+        dtype = "float32" if one.is_float else "int64"
         about = (names, unit) if k == 0 else ((), "")
         if k == 0:
             _check_names("input_names", names, one.name, sizes[-1])
-        arrays.append(Array(one.name, ("batch", *axes), tuple(sizes), dtype, *about, limit=one.limit))
+        arrays.append(Array(one.name, one.axes, tuple(sizes), dtype, *about, limit=one.limit))
     return tuple(arrays)
 
 
 def _output_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
-    """The outputs' shapes [B, …] and axes: an axis is time if it grows with the inputs' time axis."""
+    """The outputs' shapes [B, …] and axes: an axis is called time if it grows with the inputs' time axis."""
     sizes = {name: y.shape[1:] for name, y in subject.outputs.items()}
     longer = sizes
-    if subject.steps is not None:
-        inputs = subject.inputs(len(subject.examples[0]), subject.steps + 1)
+    if len(subject.lengths) > 1:
+        inputs = subject.inputs(len(subject.examples[0]), subject.lengths[1])
         longer = {name: y.shape[1:] for name, y in subject.reference.free(inputs, 1, seed=0).items()}
+    called = "time" if any("time" in name for name in subject.lengths[0]) else "any"
     arrays = []
     for k, (name, shape) in enumerate(sizes.items()):
         free = [a != b for a, b in zip(shape, longer[name], strict=True)]
         last = "class" if k == 0 and subject.plan.softmax else "output"
-        axes = ("time" if f else last if i == len(shape) - 2 else f"axis{i + 1}" for i, f in enumerate(free[1:]))
+        axes = (called if f else last if i == len(shape) - 2 else f"axis{i + 1}" for i, f in enumerate(free[1:]))
         fixed = (None if f else n for n, f in zip(shape[1:], free[1:], strict=True))
         about = (names, unit) if k == 0 else ((), "")
         array = Array(name, ("batch", *axes), (None, *fixed), "float32", *about)

@@ -18,7 +18,7 @@ from .layers import each
 from .montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
 from .posterior import Posterior, read, rounded
 from .reference import Reference, generator_epsilon
-from .refusals import Refusals
+from .refusals import raise_all
 from .registration import registration
 from .samplers import samplers_of
 
@@ -31,15 +31,23 @@ def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = 
 
     Raises ExportError for layers that cannot be exported, InputError for something that is no network.
     """
+    found, refused = read_layers(network, flipout)
+    raise_all(refused.values())
+    return found if storage == "float32" else {name: rounded(posterior) for name, posterior in found.items()}
+
+
+def read_layers(network: nn.Module, flipout: str) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
+    """The posterior of each Bayesian layer by dotted name, and why any other cannot be exported."""
     if not isinstance(network, nn.Module):
         raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
-    found, refusals = {}, Refusals()
+    found, refused = {}, {}
     for name, module in network.named_modules():
         if is_layer(module):
-            with refusals:
+            try:
                 found[name] = _recognised(name, module, flipout)
-    refusals.raise_all()
-    return found if storage == "float32" else {name: rounded(posterior) for name, posterior in found.items()}
+            except ExportError as error:
+                refused[name] = error
+    return found, refused
 
 
 def _recognised(name: str, layer: Any, flipout: str) -> Posterior:

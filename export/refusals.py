@@ -1,5 +1,6 @@
 """Everything that stands in the way of an export, gathered and told at once."""
 
+from collections.abc import Iterable
 from types import TracebackType
 
 from ..runtime.errors import ExportError
@@ -24,7 +25,13 @@ class Refusals:
 
     def raise_all(self) -> None:
         """Raise one ExportError with all reasons, if there are any."""
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            raise ExportError(*dict.fromkeys(reason for error in self._errors for reason in error.reasons))
+        raise_all(self._errors)
+
+
+def raise_all(errors: Iterable[ExportError]) -> None:
+    """Raise one ExportError with the reasons of all, if there are any."""
+    errors = list(errors)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExportError(*dict.fromkeys(reason for error in errors for reason in error.reasons))

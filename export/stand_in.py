@@ -1,0 +1,77 @@
+"""A network in which layers that cannot be exported have stand-ins, so that the rest of it can be looked at."""
+
+import copy
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from blitz.modules import BayesianLinear
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from .kinds import is_layer
+
+
+def with_stand_ins(network: nn.Module, refused: Collection[str]) -> nn.Module:
+    """The network, its code and tensors shared, with stand-ins for the layers of these dotted names."""
+    layers = [network.get_submodule(name) for name in refused]
+    done: dict[nn.Module, nn.Module] = {layer: _StandIn(layer) for layer in layers}
+
+    def copied(module: nn.Module) -> nn.Module:
+        if module not in done:
+            if is_layer(module):
+                done[module] = module
+            else:
+                done[module] = twin = copy.copy(module)
+                children = module._modules.items()
+                twin.__dict__["_modules"] = {key: child if child is None else copied(child) for key, child in children}
+        return done[module]
+
+    return copied(network)
+
+
+class _StandIn(nn.Module):
+    """Computes what its layer does under one seed, which is a fixed layer, and adds a number that is sampled."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self._aside = (layer,)  # in a tuple: it must not be found as a layer of the network
+        self.sampled = BayesianLinear(1, 1).float()
+        self.sampled.posterior_rho_init = None  # nothing is to be said of its training
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "_aside":
+                raise
+            return getattr(self._aside[0], name)
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        (layer,) = self._aside
+        dtypes = [p.dtype for p in layer.parameters() if p.is_floating_point()]  # other than a folded network's float32
+        given = _floats((inputs, named))
+        inputs, named = _mapped(lambda x: x.to(dtypes[0]) if dtypes else x, (inputs, named))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            result = layer(*inputs, **named)
+        first, *_ = _floats(result)
+        number = self.sampled(first.new_zeros(len(first), 1, dtype=torch.float32))
+
+        def finished(y: Tensor) -> Tensor:
+            y = torch.nan_to_num(y.to(given[0].dtype if given else torch.float32))
+            if y.dim() and len(y) == len(first):
+                y = y.repeat(len(number) // len(y), *(1 for _ in y.shape[1:]))  # the number is another for each draw
+                y = y + number.to(y.dtype).reshape(-1, *(1 for _ in y.shape[1:]))
+            return y
+
+        return _mapped(finished, result)
+
+
+def _floats(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def _mapped(function: Any, tree: Any) -> Any:
+    """The same tree, with `function` applied to each of its float tensors."""
+    return pytree.tree_map(lambda x: function(x) if isinstance(x, Tensor) and x.is_floating_point() else x, tree)

@@ -211,6 +211,50 @@ def train(
 
 
 @app.command()
+def check(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="A checkpoint, or module:factory, a function that returns the trained network, (network, example), or "
+            "(network, example, options of to_onnx).",
+            show_default=False,
+        ),
+    ],
+    example: Annotated[
+        Path | None,
+        typer.Option(
+            help="Typical inputs in raw units: .npy, .npz by the names of forward's arguments, or a CSV file.",
+            show_default="what the function returns",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str],
+        typer.Option("--column", help="Of a CSV file, a column that the network reads, in its order; may be repeated."),
+    ] = [],  # noqa: B006 - typer copies it
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Of a CSV file, rows of a window, for a network that reads windows.", show_default=False
+        ),
+    ] = None,
+    date: Date = None,
+    task: Annotated[str | None, typer.Option(help="regression, forecast or classification.")] = None,
+    sampling: Annotated[str | None, typer.Option(help="weights or local, see murho export.")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Steps of whole paths, see murho export.")] = None,
+    storage: Annotated[str | None, typer.Option(help="float32 or half, see murho export.")] = None,
+    streaming: Annotated[bool, typer.Option(help="Carry the recurrent layers' states, see murho export.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Say whether a network exports: all that stands in its way, which axes are free, what it costs. Writes nothing.
+
+    The exit code is 0 if one format exports at least.
+    """
+    given = {"task": task, "sampling": sampling, "horizon": horizon, "storage": storage, "streaming": streaming or None}
+    options = {name: value for name, value in given.items() if value is not None}
+    extra(".check", "train").run(network, example, _asked(date, column, [], window), options, json)
+
+
+@app.command()
 def export(
     checkpoint: CheckpointFile,
     out: Annotated[list[Path], typer.Argument(help="Files to write: .onnx, .pt and .pt2 choose the format.")],

@@ -109,23 +109,25 @@ def minimal(artifact: Path, out: Path | None) -> None:
 
 def export_checkpoint(checkpoint: Checkpoint, path: Path, *, horizon: int = 1, **options: Any) -> Card:
     """Write a checkpoint's network as an artifact; the path's suffix chooses the format, `options` are `to_onnx`'s."""
+    about = {**export_options(checkpoint, horizon), **options}
+    return WRITERS[path.suffix](checkpoint.network(), path, example_inputs(checkpoint), **about)
+
+
+def export_options(checkpoint: Checkpoint, horizon: int = 1) -> dict[str, Any]:
+    """What a checkpoint says of its export, as options of `to_onnx`."""
     names = checkpoint.output_names
     if horizon > 1 and len(names) == 1:
         names = forecast_names(checkpoint.target, horizon)
-    return WRITERS[path.suffix](
-        checkpoint.network(),
-        path,
-        example_inputs(checkpoint),
-        scaling=checkpoint.scaling,
-        name=checkpoint.name,
-        task=checkpoint.task,
-        input_names=checkpoint.input_names,
-        output_names=names,
-        noise=checkpoint.noise,
-        horizon=horizon,
-        training=checkpoint.summary(),
-        **options,
-    )
+    return {
+        "scaling": checkpoint.scaling,
+        "name": checkpoint.name,
+        "task": checkpoint.task,
+        "input_names": checkpoint.input_names,
+        "output_names": names,
+        "noise": checkpoint.noise,
+        "horizon": horizon,
+        "training": checkpoint.summary(),
+    }
 
 
 def example_inputs(checkpoint: Checkpoint, rows: int = 32) -> NDArray[Any]:

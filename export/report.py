@@ -115,12 +115,13 @@ def described(found: FormatReport) -> Iterator[str]:
     assert found.file_bytes is not None
     yield f"{found.file_bytes / 1000:.0f} kB, within {found.largest_error:.1e} of BLiTZ at equal noise"
     for cost in found.costs:
-        yield f"{cost.draws} draws of {cost.rows} row{'s' if cost.rows > 1 else ''}: {described_cost(cost)}"
+        memory = "" if cost.mebibytes is None else f", in a process of {cost.mebibytes:.0f} MiB"
+        rows = f"{cost.rows} row{'s' if cost.rows > 1 else ''}"
+        yield f"{cost.draws} draws of {rows}: {described_time(cost.milliseconds)}{memory}"
 
 
-def described_cost(cost: Cost) -> str:
-    memory = "" if cost.mebibytes is None else f", in a process of {cost.mebibytes:.0f} MiB"
-    return f"{cost.milliseconds:.3g} ms{memory}"
+def described_time(milliseconds: float) -> str:
+    return f"{milliseconds:.3g} ms" if milliseconds < 1000 else f"{milliseconds / 1000:.3g} s"
 
 
 def _check(network: nn.Module, example: Example, options: Options) -> Report:

@@ -33,10 +33,14 @@ def with_stand_ins(network: nn.Module, refused: Collection[str]) -> nn.Module:
 class _StandIn(nn.Module):
     """Computes what its layer does under one seed, which is a fixed layer, and adds a number that is sampled."""
 
+    zero: Tensor
+
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
         self._aside = (layer,)  # in a tuple: it must not be found as a layer of the network
-        self.sampled = BayesianLinear(1, 1).float()
+        own = next((p for p in layer.parameters() if p.is_floating_point()), torch.zeros(()))
+        self.register_buffer("zero", torch.zeros((), dtype=own.dtype, device=own.device))
+        self.sampled = BayesianLinear(1, 1).to(own)
         self.sampled.posterior_rho_init = None  # nothing is to be said of its training
 
     def __getattr__(self, name: str) -> Any:
@@ -49,27 +53,25 @@ class _StandIn(nn.Module):
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         (layer,) = self._aside
-        dtypes = [p.dtype for p in layer.parameters() if p.is_floating_point()]  # other than a folded network's float32
-        given = _floats((inputs, named))
-        inputs, named = _mapped(lambda x: x.to(dtypes[0]) if dtypes else x, (inputs, named))
+        own = next((p for p in layer.parameters() if p.is_floating_point()), self.zero)
+        inputs, named = _mapped(lambda x: x.to(own), (inputs, named))  # a folded network computes in float32
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             result = layer(*inputs, **named)
-        first, *_ = _floats(result)
-        number = self.sampled(first.new_zeros(len(first), 1, dtype=torch.float32))
+        floats = [x for x in pytree.tree_leaves(result) if isinstance(x, Tensor) and x.is_floating_point() and x.dim()]
+        if not floats:
+            return result
+        first = floats[0]
+        number = self.sampled(self.zero.new_zeros(len(first), 1))
 
         def finished(y: Tensor) -> Tensor:
-            y = torch.nan_to_num(y.to(given[0].dtype if given else torch.float32))
+            y = torch.nan_to_num(y.to(self.zero))
             if y.dim() and len(y) == len(first):
                 y = y.repeat(len(number) // len(y), *(1 for _ in y.shape[1:]))  # the number is another for each draw
-                y = y + number.to(y.dtype).reshape(-1, *(1 for _ in y.shape[1:]))
+                y = y + number.reshape(-1, *(1 for _ in y.shape[1:]))
             return y
 
         return _mapped(finished, result)
-
-
-def _floats(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def _mapped(function: Any, tree: Any) -> Any:

@@ -1,14 +1,20 @@
 """A report in place of an error: all findings at once, what will export, and what it costs; nothing is written."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from blitz.modules import BayesianLinear
+from blitz.modules import BayesianLinear, BayesianLSTM
 from torch import nn
 
 import murho
-from murho.export import to_onnx
+from murho.export import check, report, to_onnx
+from murho.runtime.cost import Cost
+
+FORMATS = ("onnx", "torchscript", "pt2")
+RHO = {"posterior_rho_init": -2.0}
 
 
 class Changed(BayesianLinear):
@@ -24,10 +30,45 @@ class ThreeWrong(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.one, self.norm, self.two = Changed(3, 4), nn.BatchNorm1d(4, track_running_stats=False), Changed(4, 4)
-        self.head = BayesianLinear(4, 1)
+        self.drop, self.head = nn.Dropout(), BayesianLinear(4, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.two(self.norm(self.one(x))))
+        return self.head(self.drop(self.two(self.norm(self.one(x)))))
+
+
+class Last(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = BayesianLSTM(2, 4, **RHO), nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Branches(Last):
+    """On a size, which ONNX and .pt2 follow, since it is fixed, and TorchScript's tracer does not."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] == 2:
+            x = x * 2
+        return super().forward(x)
+
+
+COSTS = (Cost(1000, 1, 1.5, 70.0), Cost(1000, 64, 1500.0, None))
+
+
+@pytest.fixture
+def fixed_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started."""
+    monkeypatch.setattr(report, "measured", lambda artifact, draws, rows: COSTS)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, which must stay empty."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_says_all_that_is_in_its_way_at_once(tmp_path: Path) -> None:
@@ -37,3 +78,67 @@ def test_an_export_says_all_that_is_in_its_way_at_once(tmp_path: Path) -> None:
     assert "'one'" in one
     assert "'two'" in two
     assert str(refused.value) == f"2 things stand in the way of the export:\n- {one}\n- {two}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_three_things_wrong_are_three_findings(empty: Path, dtype: torch.dtype) -> None:
+    network = ThreeWrong().to(dtype)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    found = check(network, torch.randn(5, 3))
+    assert [reason.split(" is a ")[0] for reason in found.reasons] == ["Layer 'one'", "Layer 'two'", "Module 'norm'"]
+    assert found.exports == dict.fromkeys(FORMATS, False)
+    assert found.verdict == "Does not export: 3 things stand in the way."
+    assert any("dropout is off in 'drop'" in note for note in found.notes)
+    assert found.layers == {"head": "BayesianLinear"}
+    for text in (*found.reasons, *found.notes):
+        assert f"- {text}" in str(found)
+    assert isinstance(network.one, Changed)  # the network is as it was
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
+
+
+def test_behind_a_layer_that_cannot_be_exported_the_rest_is_run() -> None:
+    class Folds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = Changed(3, 4), BayesianLinear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.first(x).reshape(5, 4))  # the example's rows
+
+    found = check(Folds(), torch.randn(5, 3))
+    layer, forward = found.reasons
+    assert "'first'" in layer
+    assert "'first'" not in forward
+    assert "shape '[5, 4]' is invalid" in forward
+
+
+def test_a_good_network_exports_in_every_format(empty: Path) -> None:
+    found = check(Last(), torch.randn(5, 6, 2))
+    assert found.reasons == ()
+    assert found.verdict == "Exports as ONNX, TorchScript and .pt2."
+    for name in FORMATS:
+        one = found.formats[name]
+        assert one.exports
+        assert found.exports[name]
+        assert str(one.inputs[0]) == "x [batch, time, feature=2]"
+        assert str(one.outputs[0]) == "output [batch, output=1]"
+        assert one.file_bytes is not None
+        assert one.file_bytes > 1000
+        assert one.largest_error is not None
+        assert one.largest_error < 1e-5
+        assert [(cost.draws, cost.rows) for cost in one.costs] == [(1000, 1), (1000, 64)]
+        assert all(cost.milliseconds > 0 for cost in one.costs)
+        if sys.platform == "linux":
+            assert all(cost.mebibytes is not None and cost.mebibytes > 10 for cost in one.costs)
+    assert "σ is still where BLiTZ starts it" in found.notes[0]
+
+
+def test_formats_differ(fixed_cost: None, empty: Path) -> None:
+    found = check(Branches(), torch.randn(5, 6, 2))
+    assert found.verdict == "Exports as ONNX and .pt2, not as TorchScript."
+    (reason,) = found.formats["torchscript"].reasons
+    assert "TorchScript's tracer cannot follow" in reason
+    assert found.reasons == ()
+    assert f"In the way, TorchScript alone:\n- {reason}" in str(found)
+    assert "1000 draws of 64 rows: 1.5 s" in str(found)

@@ -31,20 +31,21 @@ def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = 
 
     Raises ExportError for layers that cannot be exported, InputError for something that is no network.
     """
-    found, refused = read_layers(network, flipout)
+    found, refused = read_layers(network, flipout, storage)
     raise_all(refused.values())
-    return found if storage == "float32" else {name: rounded(posterior) for name, posterior in found.items()}
+    return found
 
 
-def read_layers(network: nn.Module, flipout: str) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
-    """The posterior of each Bayesian layer by dotted name, and why any other cannot be exported."""
+def read_layers(network: nn.Module, flipout: str, storage: str) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
+    """As `read_posteriors`, of each layer that can be exported; and why any other cannot be."""
     if not isinstance(network, nn.Module):
         raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
     found, refused = {}, {}
     for name, module in network.named_modules():
         if is_layer(module):
             try:
-                found[name] = _recognised(name, module, flipout)
+                posterior = _recognised(name, module, flipout)
+                found[name] = posterior if storage == "float32" else rounded(posterior)
             except ExportError as error:
                 refused[name] = error
     return found, refused

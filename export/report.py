@@ -16,9 +16,8 @@ from ..runtime.cost import Cost, measured
 from ..runtime.errors import ArtifactError, ExportError
 from .notes import Note
 from .options import Options
-from .recognition import read_layers
 from .stand_in import with_stand_ins
-from .subject import Example, Subject, uncompiled
+from .subject import Example, Subject, read_modules, uncompiled
 from .writer import subject_of, write
 
 COST_DRAWS = 1000
@@ -125,22 +124,21 @@ def described_time(milliseconds: float) -> str:
 
 
 def _check(network: nn.Module, example: Example, options: Options) -> Report:
-    known, reasons, notes = _tried(lambda: read_layers(uncompiled(network), options.flipout))
+    read, reasons, notes = _tried(lambda: read_modules(uncompiled(network), options.flipout))
     subject = None
-    if known is not None:
-        subject, reasons, notes = _tried(lambda: subject_of(network, example, options))
-        if refused := known[1]:
-            rest = with_stand_ins(uncompiled(network), refused)
-            _, more, notes = _tried(lambda: subject_of(rest, example, options))
-            reasons += more
+    if read is not None:
+        rest = with_stand_ins(uncompiled(network), read[1]) if read[1] else network
+        subject, found, notes = _tried(lambda: subject_of(rest, example, options))
+        reasons = (*(reason for error in read[1].values() for reason in error.reasons), *found)
     formats = {
-        name: FormatReport(exports=False) if subject is None else _format(subject, name, options) for name in SUFFIXES
+        name: FormatReport(exports=False) if subject is None or reasons else _format(subject, name, options)
+        for name in SUFFIXES
     }
     shared_reasons = _shared(found.reasons for found in formats.values())
     shared_notes = _shared(found.notes for found in formats.values())
     return Report(
         type(network).__name__,
-        {name: posterior.kind.name for name, posterior in known[0].items()} if known else {},
+        {name: posterior.kind.name for name, posterior in read[0].items()} if read else {},
         (*reasons, *shared_reasons),
         (*notes, *shared_notes),
         {

@@ -1,4 +1,4 @@
-"""A network in which layers that cannot be exported have stand-ins, so that the rest of it can be looked at."""
+"""A network in which modules that cannot be exported have stand-ins, so that the rest of it can be looked at."""
 
 import copy
 from collections.abc import Collection
@@ -13,9 +13,10 @@ from .kinds import is_layer
 
 
 def with_stand_ins(network: nn.Module, refused: Collection[str]) -> nn.Module:
-    """The network, its code and tensors shared, with stand-ins for the layers of these dotted names."""
-    layers = [network.get_submodule(name) for name in refused]
-    done: dict[nn.Module, nn.Module] = {layer: _StandIn(layer) for layer in layers}
+    """The network, its code and tensors shared, with stand-ins for the modules of these dotted names."""
+    done: dict[nn.Module, nn.Module] = {}
+    for module in map(network.get_submodule, refused):
+        done[module] = _StandIn(module) if is_layer(module) else nn.Identity()
 
     def copied(module: nn.Module) -> nn.Module:
         if module not in done:

@@ -21,9 +21,9 @@ from .axes import NOTHING_FOUND, Asked, Found, find_axes
 from .modes import note_modes
 from .montecarlo import Plan, repeat_rows, trial_run
 from .posterior import Posterior
-from .recognition import read_posteriors
+from .recognition import read_layers
 from .reference import Reference
-from .refusals import Refusals
+from .refusals import Refusals, raise_all
 from .signature import Input
 
 Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
@@ -91,7 +91,8 @@ def examine(
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
-    posteriors = read_posteriors(network, flipout, plan.storage)
+    posteriors, refused = read_modules(network, flipout, plan.storage)
+    raise_all(refused.values())
     signature, keywords = _named(network, example)
     examples = tuple(one.example for one in signature)
     plan = replace(plan, keywords=keywords)
@@ -267,6 +268,20 @@ def _as_batch(name: str, example: Any) -> Tensor:
     return x
 
 
+def read_modules(
+    network: nn.Module, flipout: str = "refuse", storage: str = "float32"
+) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
+    """The posterior of each Bayesian layer by dotted name, and why any other module cannot be exported."""
+    posteriors, refused = read_layers(network, flipout, storage)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            refused[name] = ExportError(
+                f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the batch "
+                "at hand, so a row's answer depends on the rows beside it. Train it with track_running_stats=True."
+            )
+    return posteriors, refused
+
+
 def _check_random(posteriors: dict[str, Posterior]) -> None:
     if not posteriors:
         raise ExportError(
@@ -305,17 +320,6 @@ def _check(
             "A stream goes on from its states, so it can neither feed a path back nor take values from the last row "
             'of a window. Leave horizon out, and prepare the data with values="levels".'
         )
-    fixed = [name for name, module in network.named_modules() if isinstance(module, nn.RNNBase)]
-    fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.recurrent]
-    refusals = Refusals()
-    with refusals:
-        if plan.streaming and fixed:
-            raise ExportError(
-                *(
-                    f"Layer {name!r} is a recurrent layer that samples no weights: a stream cannot carry it on."
-                    for name in fixed
-                )
-            )
     if plan.horizon > 1 and (len(examples) > 1 or examples[0].dim() != 3 or examples[0].shape[2] != 1):
         raise InputError(
             "A path feeds one predicted value back as the next input: it needs a network with the one input "
@@ -325,15 +329,15 @@ def _check(
         raise InputError("Tokens (an integer input) cannot be scaled. Leave scaling's input_mean and input_scale out.")
     if task == "classification" and (scaling.output_mean, scaling.output_scale) != ((0.0,), (1.0,)):
         raise InputError("Class probabilities cannot be scaled. Leave scaling's output_mean and output_scale out.")
-    for name, module in network.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-            with refusals:
-                raise ExportError(
-                    f"Module {name!r} is a {type(module).__name__} without running statistics: it normalises by the "
-                    "batch at hand, so a row's answer depends on the rows beside it. Train it with "
-                    "track_running_stats=True."
-                )
-    refusals.raise_all()
+    fixed = [name for name, module in network.named_modules() if isinstance(module, nn.RNNBase)]
+    fixed += [name for name, posterior in posteriors.items() if posterior.frozen and posterior.kind.recurrent]
+    if plan.streaming and fixed:
+        raise ExportError(
+            *(
+                f"Layer {name!r} is a recurrent layer that samples no weights: a stream cannot carry it on."
+                for name in fixed
+            )
+        )
 
 
 def _width(plan: Plan, outputs: dict[str, NDArray[np.float64]]) -> int:

@@ -74,10 +74,11 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_an_export_says_all_that_is_in_its_way_at_once(tmp_path: Path) -> None:
     with pytest.raises(murho.ExportError) as refused:
         to_onnx(ThreeWrong(), tmp_path / "net.onnx", torch.randn(5, 3))
-    one, two = refused.value.reasons
+    one, two, norm = refused.value.reasons
     assert "'one'" in one
     assert "'two'" in two
-    assert str(refused.value) == f"2 things stand in the way of the export:\n- {one}\n- {two}"
+    assert "'norm'" in norm
+    assert str(refused.value) == f"3 things stand in the way of the export:\n- {one}\n- {two}\n- {norm}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

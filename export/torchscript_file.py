@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
 from . import kernels
-from .blame import Blame
+from .axes import LengthError
+from .blame import Blame, Line
 from .coding import CodedPosterior
 from .layers import Kernels, MonteCarloLayer
+from .sizes import Conversion, Conversions
 
 
 @functools.cache
@@ -29,34 +31,66 @@ def scripted_kernels() -> Kernels:
 
 
 def build(
-    network: nn.Module, inputs: Sequence[Tensor], noisy: bool, states: Sequence[int], blame: Blame
+    network: nn.Module,
+    inputs: Sequence[Tensor],
+    others: Sequence[Sequence[Tensor]],
+    noisy: bool,
+    states: Sequence[int],
+    blame: Blame,
 ) -> torch.jit.ScriptModule:
     """Trace a MonteCarloNetwork made with `scripted_kernels()`; inputs [B ≥ 2, …]; `noisy` and `states` as for ONNX.
 
-    Raises ExportError, naming the module that `blame` is watching, where the forward branches on values.
+    `others` are inputs at another number of rows, then at other lengths of free axes.
+
+    Raises ExportError, naming the module that `blame` is watching, where the forward branches on values, or where the
+    file would keep the number of rows or draws as it is; LengthError where it would keep the length of a free axis.
     """
-    draws, seed, levels = torch.arange(5), torch.tensor(0), torch.tensor([0.5, 0.95])
-    last = [torch.tensor(1.0)] * noisy + [torch.zeros(len(draws), len(inputs[0]), width) for width in states]
-    methods = {"forward": (*inputs, draws, seed, levels, *last), "samples": (*inputs, draws, seed, *last)}
-    branches: list[str] = []
     for layer in network.modules():
         if isinstance(layer, MonteCarloLayer):
             layer.keep_coded(lambda coded: torch.jit.script(CodedPosterior(coded)))
 
-    def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-        by_user = not filename.startswith(os.path.dirname(torch.__file__))
-        if by_user and issubclass(category, torch.jit.TracerWarning):  # type: ignore[attr-defined]
-            branches.append(
-                f"{blame.culprit} branches on values or sizes ({filename}:{lineno}: {str(message).partition('.')[0]})"
-            )
+    traced, conversions = _traced(network, inputs, 5, noisy, states, blame)
+    if not conversions:
+        return traced
+    for k, other in enumerate(others):
+        again = _traced(network, other, 3, noisy, states, blame)[1]
+        same = len(again) == len(conversions)
+        line = next((one.line for one, two in zip(conversions, again, strict=False) if one.sizes != two.sizes), None)
+        if same and line is None:
+            continue
+        line = line or conversions[min(len(conversions), len(again)) - 1].line
+        if k:
+            raise LengthError(f"{line} makes a number of Python's of its length, which TorchScript's tracer keeps")
+        raise ExportError(
+            f"{line} makes a number of Python's of how many rows there are, which TorchScript's tracer would keep. "
+            "Take it as x.shape[0], without len(), int() or a branch on it."
+        )
+    return traced
 
-    with warnings.catch_warnings(), torch.no_grad():
+
+def _traced(
+    network: nn.Module, inputs: Sequence[Tensor], count: int, noisy: bool, states: Sequence[int], blame: Blame
+) -> tuple[torch.jit.ScriptModule, list[Conversion]]:
+    """The trace of a network for `count` draws, and the numbers that it keeps of sizes."""
+    draws, seed, levels = torch.arange(count), torch.tensor(0), torch.tensor([0.5, 0.95])
+    last = [torch.tensor(1.0)] * noisy + [torch.zeros(count, len(inputs[0]), width) for width in states]
+    methods = {"forward": (*inputs, draws, seed, levels, *last), "samples": (*inputs, draws, seed, *last)}
+    branches: list[str] = []
+    conversions = Conversions()
+
+    def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+        if conversions.of_sizes or not issubclass(category, torch.jit.TracerWarning):  # type: ignore[attr-defined]
+            return
+        if conversions.line is not None or not filename.startswith(os.path.dirname(torch.__file__)):
+            where = conversions.line or Line(filename, lineno)
+            branches.append(f"{blame.culprit} branches on values ({where}: {str(message).partition('.')[0]})")
+
+    with warnings.catch_warnings(), torch.no_grad(), conversions:
         warnings.simplefilter("always")
         warnings.showwarning = note  # type: ignore[assignment]
         traced: torch.jit.ScriptModule = torch.jit.trace_module(network, methods, check_trace=False)  # type: ignore[no-untyped-call]
     if branches:
         raise ExportError(
-            f"{branches[0]}, which TorchScript's tracer cannot follow. Choose between values with torch.where, and by "
-            "sizes when the module is built; or export to ONNX, which follows fixed sizes."
+            f"{branches[0]}, which TorchScript's tracer cannot follow. Choose between values with torch.where."
         )
-    return traced
+    return traced, conversions.found

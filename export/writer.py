@@ -308,7 +308,9 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
                 program = pt2_file.build(network, inputs, signature, plan.noise is not None, plan.states)
             return lambda card: saved_pt2(program, card)
         with blame:
-            module = torchscript_file.build(network, inputs, plan.noise is not None, plan.states, blame)
+            sizes = [(4, traced), *((4, {**traced, **lengths}) for lengths in others)]
+            elsewhere = [[repeat_rows(one.at(lengths), rows) for one in signature] for rows, lengths in sizes]
+            module = torchscript_file.build(network, inputs, elsewhere, plan.noise is not None, plan.states, blame)
         return lambda card: saved_torchscript(module, card)
     except ExportError:
         raise

@@ -42,6 +42,7 @@ class Options:
     seed: int = 0
     training: dict[str, Any] = field(default_factory=dict)
     training_rows: Any = None
+    progress: bool = True
 
     def __post_init__(self) -> None:
         for name, value, kind in (("scaling", self.scaling, Scaling), ("noise", self.noise, Noise)):
@@ -59,6 +60,7 @@ class Options:
             self._set(argument, checks.words(argument, getattr(self, argument)))
         self._set("horizon", checks.whole("horizon", self.horizon, 1, unit=" of steps"))
         self._set("streaming", checks.switch("streaming", self.streaming))
+        self._set("progress", checks.switch("progress", self.progress))
         for argument in ("free", "fixed"):
             self._set(argument, _axes(argument, getattr(self, argument)))
         self._set("draws", checks.whole("draws", self.draws, 2, MAX_DRAWS))

@@ -20,8 +20,9 @@ from . import diagnosis
 from .axes import LengthError
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
+from .progress import stage
 from .recognition import read_posteriors
-from .reference import generator_epsilon, numpy_epsilon
+from .reference import generator_epsilon, numpy_epsilon, one_thread
 from .subject import Subject
 
 LAW_DRAWS = 1000
@@ -37,20 +38,34 @@ SEED = 20240229
 
 def prove(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     """Compare a finished file with BLiTZ and return the report. Raises ExportError where they differ."""
+    with one_thread():
+        return _proven(subject, artifact)
+
+
+def _proven(subject: Subject, artifact: Artifact) -> dict[str, Any]:
     engine = open_engine(artifact, "cpu", compiled=False)
     try:
-        report = {"exact": _exact(subject, engine), "law": law(subject, engine), "alive": _alive(subject, engine)}
+        stage("Proving: BLiTZ's answers with the same noise")
+        report = {"exact": _exact(subject, engine)}
+        stage("Proving: the law of BLiTZ's own sampling")
+        report["law"] = law(subject, engine)
+        stage("Proving: every draw another, every row alone")
+        report["alive"] = _alive(subject, engine)
         report["rows"] = _alone(subject, engine)
         report["streams"] = check_streams(len(subject.site_sizes), subject.plan.noise is not None, SEED)
         if subject.plan.noise:
+            stage("Proving: the law with observation noise")
             report["law_with_noise"] = law(subject, engine, observed=True)
         if subject.plan.states:
+            stage("Proving: row by row")
             report["streamed"] = _streamed(subject, engine)
         if subject.plan.storage != "float32":
+            stage("Measuring what rounded storage changes")
             report["storage"] = _rounding(subject, engine)
         name = engine.name
         del engine  # and what it holds of memory
         if artifact.format == "onnx":
+            stage("Proving: the file in one piece, as other hosts run it")
             _whole(subject, artifact)
     except MurhoError:
         raise

@@ -32,8 +32,10 @@ from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
 from .notes import note
 from .options import Options
 from .posterior import posterior_sha256, warn_of_surprises
+from .progress import Stages, stage
 from .proof import prove
 from .recognition import read_posteriors
+from .reference import one_thread
 from .subject import Example, Subject, examine, uncompiled
 
 MOST_MOVED = 0.05  # of an interval's width, by which storage may move its ends without a warning
@@ -75,6 +77,8 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
       does BLiTZ in the proof; how far its samples and interval ends are from the trained network's stands in
       `card.verification["storage"]`. Weights that are not sampled (torch's own layers, frozen ones) stay as they are.
     - `flipout`: "refuse", or "plain" to export the posterior of BLiTZ's Flipout layers without Flipout.
+    - `progress`: in a terminal, an export that takes more than two seconds shows the stage that it is at; False for
+      never.
 
     What the card says: `name`; `input_names` and `output_names`, a name for each value along the last axis of the first
     input and output (of a classification, the classes), and `input_unit`, `output_unit`; `draws`, `levels`, `seed`,
@@ -194,11 +198,13 @@ def _export(
             f"{', '.join(f'{WRITERS[other]} ({SUFFIXES[other]})' for other in WRITERS if other != format)}."
         )
     check_writable(file)  # before minutes of work
-    return write(subject_of(network, example, options), file, format, options)
+    with Stages(options.progress), one_thread():
+        return write(subject_of(network, example, options), file, format, options)
 
 
 def subject_of(network: nn.Module, example: Example, options: Options) -> Subject:
     """What is to be exported, whatever the format. Raises ExportError with all that stands in the way."""
+    stage("Reading the posterior, and running the network on the example")
     network = uncompiled(network)
     plan = Plan(
         options.scaling or Scaling(),
@@ -239,12 +245,15 @@ def _written(subject: Subject, file: Path, format: str, options: Options) -> Car
     """Build the file, prove it and put it in place. Raises LengthError where a free axis may be to blame."""
     card = _card(subject, options, options.name or file.stem)
     try:
+        stage(f"Tracing the network to {format}")
         content = _build(subject, format)
     except ExportError as error:
         raise because_of_lengths(error, subject) from error
+    stage("Writing the file")
     with replacing(file) as unproven:
         unproven.write_bytes(content(card))
         card = Card(**{**vars(card), "verification": prove(subject, read(unproven))})
+        stage("Writing the file, with its proof")
         unproven.write_bytes(content(card))
         read(unproven)
     return card

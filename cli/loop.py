@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import Intervals
+from ..export.arguments import plain_constants
 from ..export.montecarlo import Plan
 from ..export.posterior import posterior_sha256
 from ..export.recognition import read_posteriors
@@ -44,7 +45,10 @@ class BlitzLoop:
         names = tuple(array.name for array in card.outputs)
         plan = Plan(card.scaling, local, outputs=names, noise=card.noise, storage=card.storage, horizon=card.horizon)
         example = as_forward_takes(self._network, card, typical_inputs(card, 32))
-        return examine(self._network, example, plan, card.task, "plain").reference
+        shared = [array.name for array in card.inputs if array.shared]
+        constants = plain_constants(card)
+        subject = examine(self._network, example, plan, card.task, "plain", constants=constants, shared_inputs=shared)
+        return subject.reference
 
     def __call__(self, x: Inputs, draws: int, level: float | tuple[float, ...] = 0.95) -> Intervals:
         """Intervals for x [B, …] in raw units, several inputs a tuple, from `draws` forward passes without noise."""
@@ -55,7 +59,7 @@ class BlitzLoop:
     def samples(self, x: Inputs, draws: int, forward: Callable[[Tensor], Tensor] | None = None) -> NDArray[np.float32]:
         """BLiTZ's samples [S, B, …] in raw units; `forward` stands for the network's pass, where that was compiled."""
         inputs, reference = _tensors(x), self.reference
-        if self._horizon > 1 or len(inputs) > 1 or reference.plan.keywords:
+        if self._horizon > 1 or len(inputs) > 1 or not reference.plan.arguments.alone:
             return next(iter(reference.free(inputs, draws, seed=0).values())).astype(np.float32)
         rows = inputs[0]
         scaled, once = reference.scaled(rows), reference.network if forward is None else forward

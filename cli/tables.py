@@ -59,6 +59,8 @@ def info(path: Path, as_json: bool) -> None:
         table.add_row(f"input {array.name}", _described(array))
     for array in card.outputs:
         table.add_row(f"output {array.name}", _described(array))
+    for name, value in card.constants.items():
+        table.add_row(f"constant {name}", _constant(value))
     table.add_row("defaults", f"{card.draws} draws, level {', '.join(f'{v:g}' for v in card.levels)}, seed {card.seed}")
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
@@ -108,6 +110,12 @@ def _described(array: Array) -> str:
     axes = ", ".join(a if size is None else f"{a} {size}" for a, size in zip(array.axes, array.shape, strict=True))
     names = f": {', '.join(array.names)}" if array.names else ""
     return f"{array.dtype} [{axes}]{names}{f' in {array.unit}' if array.unit else ''}"
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, dict) and "sha256" in value:
+        return f"{value['dtype']} {value['shape']}, SHA-256 {value['sha256'][:12]}…"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _engine(artifact: Artifact) -> str:

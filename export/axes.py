@@ -16,7 +16,6 @@ from torch.overrides import TorchFunctionMode
 
 from ..runtime.errors import ExportError, InputError
 from .blame import Line, line_of
-from .montecarlo import repeat_rows
 from .signature import Input
 
 ROWS = 3
@@ -67,10 +66,12 @@ class Asked:
             k = name if isinstance(name, int) else names.index(name)
             last = signature[k].example.dim() - 1
             for axis in axes:
-                if not 1 <= axis <= last:
+                if not (not signature[k].shared) <= axis <= last:
                     rows = " The rows, axis 0, are always free." if axis == 0 else ""
                     raise InputError(
                         f"{argument} says axis {axis} of {names[k]}, which has axes 1 to {last} beside its rows.{rows}"
+                        if not signature[k].shared
+                        else f"{argument} says axis {axis} of {names[k]}, which has axes 0 to {last}."
                     )
                 places.append((k, axis))
         return places
@@ -142,7 +143,10 @@ def find_axes(
     """
     free, fixed = asked.places(signature)
     signature = tuple(replace(one, free={}) for one in signature)
-    looks = [(k, 1) for k, one in enumerate(signature) if one.example.dim() == (3 if one.is_float else 2)]
+    looks = [
+        (k, 1) for k, one in enumerate(signature) if not one.shared and one.example.dim() == (3 if one.is_float else 2)
+    ]
+    looks += _of_shared(signature, [int(signature[k].example.shape[axis]) for k, axis in looks])
     places = [*dict.fromkeys([*free, *(place for place in looks if place not in fixed)])]
     trials = _Trials(signature, run, list(bayesian), follows)
     groups = trials.groups(places)
@@ -176,6 +180,19 @@ def find_axes(
     return found
 
 
+def _of_shared(signature: Sequence[Input], lengths: Sequence[int]) -> list[Place]:
+    """Axes of what all rows share that may have any length: as long as a sequence, and the last one of whole numbers.
+
+    So a mask [T, T] grows with its sequence, and a list [2, E] has any number of edges.
+    """
+    places = []
+    for k, one in enumerate(signature):
+        sizes = one.example.shape if one.shared else ()
+        listed = len(sizes) > 1 and one.example.dtype == torch.int64
+        places += [(k, axis) for axis, n in enumerate(sizes) if n in lengths or (listed and axis == len(sizes) - 1)]
+    return places
+
+
 @dataclass
 class _Group:
     """Axes that have one length."""
@@ -190,7 +207,7 @@ class _Trials:
     """The user's network at other lengths than the example's."""
 
     def __init__(self, signature: Sequence[Input], run: Run, bayesian: Sequence[nn.Module], follows: bool) -> None:
-        self._examples = [repeat_rows(one.example, ROWS) for one in signature]
+        self._examples = [one.rows(ROWS) for one in signature]
         self._run, self._bayesian, self._follows = run, bayesian, follows
         self._usual: tuple[Mapping[str, tuple[int, ...]], Counter[Line]] | None = None
 
@@ -342,7 +359,8 @@ def _names(signature: Sequence[Input], groups: Sequence[_Group]) -> list[str]:
     for group in groups:
         k, axis = group.places[0]
         one = signature[k]
-        name = replace(one, free={axis: "time"}).axes[axis] if not one.is_float else one.axes[axis]
+        tokens = not one.is_float and not one.shared
+        name = replace(one, free={axis: "time"}).axes[axis] if tokens else one.axes[axis]
         names.append(f"{one.name}.{name}" if name in names else name)
     return names
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..runtime.errors import ExportError
+from .arguments import Arguments
 from .blame import Line, line_of
 from .kinds import RECURRENT, is_layer
 from .layers import RowsChangedError
-from .montecarlo import call
 from .reference import Reference
 from .watch import ARRAYS, BRANCHES, NUMBERS, Step, first_different, first_mixed, recorded
 
@@ -100,8 +100,8 @@ def mixing(reference: Reference, inputs: Inputs) -> str | None:
     """What mixes the rows of a batch, in words; None where nothing does."""
     batches = [tuple(inputs(MIXED_ROWS)) for _ in range(MIXED_ROWS + 1)]
     for row, batch in enumerate(batches[1:]):
-        for x in batch:
-            if len(x) == MIXED_ROWS:
+        for x, shared in zip(batch, reference.plan.arguments.shared, strict=True):
+            if not shared:
                 x[row] = x[row] + 1 + 2 * x.abs().max() if x.is_floating_point() else x[row - 1]
     try:
         step = first_mixed([_passes(reference, batch, 1)[0] for batch in batches])
@@ -186,7 +186,7 @@ def unrepeatable(reference: Reference, inputs: Sequence[Tensor]) -> str | None:
         network.register_forward_hook(lambda *_: held.append(_held(network))),
     ]
     try:
-        with recorded(network, call) as passes:
+        with recorded(network, Arguments.call) as passes:
             answers = reference.given(inputs, [0] * AGAIN, _no_epsilon, observed=False)
     finally:
         for handle in handles:
@@ -249,13 +249,13 @@ def _assignment(function: Any, attribute: str) -> Line | None:
 
 def forward_steps(reference: Reference, inputs: Sequence[Tensor]) -> list[Step]:
     """What the network does, step by step, in one pass of BLiTZ's, as far as it comes."""
-    with recorded(reference.network, call) as passes, contextlib.suppress(Exception):
+    with recorded(reference.network, Arguments.call) as passes, contextlib.suppress(Exception):
         reference.given(inputs, [0], _no_epsilon, observed=False)
     return passes[0] if passes else []
 
 
 def _passes(reference: Reference, inputs: Sequence[Tensor], count: int) -> list[list[Step]]:
-    with recorded(reference.network, call) as passes:
+    with recorded(reference.network, Arguments.call) as passes:
         reference.given(inputs, [0] * count, _no_epsilon, observed=False)
     return passes
 

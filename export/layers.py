@@ -46,6 +46,8 @@ class SiteRecord:
     """Whether its outputs are sampled in place of its weights (local reparameterisation)."""
     elements: int
     """Values per row of the batch that the layer reads and writes."""
+    single: bool = False
+    """Whether it reads a single row that all of the batch share: the places of a sequence's steps [1, T], say."""
 
 
 class RowsChangedError(ExportError):
@@ -83,7 +85,7 @@ class Folding:
         self._weights: dict[int, tuple[Tensor | None, ...]] = {}
 
     def begin_pass(self, batch: int) -> None:
-        self._batch, self._passed = batch, 0
+        self._batch, self._passed, self._single = batch, 0, False
 
     def enter(self, layer: str, *tensors: Tensor, can_be_local: bool = False) -> tuple[int, SiteRecord]:
         """The number of this site, and what is known of it."""
@@ -91,8 +93,14 @@ class Folding:
         self._passed += 1
         if self.trial:
             shared = tuple(self._is_shared(layer, tensor) for tensor in tensors)
-            self.sites.append(SiteRecord(layer, shared, self.local and can_be_local and self._is_row(tensors[0]), 0))
+            local = self.local and can_be_local and self._is_row(tensors[0])
+            self.sites.append(SiteRecord(layer, shared, local, 0, self._single))
         return number, self.sites[number]
+
+    def for_every_row(self, x: Tensor) -> Tensor:
+        """What the layer that is passed next reads, [B, …] where it is a single row for all of the batch."""
+        self._single = len(x) == 1 if self.trial else self.sites[self._passed].single
+        return x.expand(self._batch, *x.shape[1:]) if self._single else x
 
     def weights(self, number: int, twin: "MonteCarloLayer") -> Any:
         """The weights of a site, as its twin arranges them."""
@@ -187,6 +195,10 @@ class MonteCarloLayer(nn.Module):
         parts = self._aside[0].split(flat)
         return parts["weight"], parts.get("bias")
 
+    def for_every_row(self, x: Tensor) -> Tensor:
+        """Of a single row that all of a batch share, BLiTZ's one answer is every row's."""
+        return x if self.frozen else self.folding.for_every_row(x)
+
     def sampled(self, call: Callable[..., Any], *tensors: Tensor, local: Callable[..., Tensor] | None = None) -> Any:
         """Pass a site: `call(weights, *shared)`, with a single draw where frozen.
 
@@ -209,6 +221,7 @@ class MonteCarloLinear(MonteCarloLayer):
         posterior, kernels = self._aside[0], self.folding.kernels
         outputs, inputs = posterior.shapes["weight"]
         sizes = inputs, outputs, "bias" in posterior.shapes
+        x = self.for_every_row(x)
 
         def call(weights: Any, shared: bool) -> Tensor:
             return kernels.linear(x, *weights, shared)
@@ -228,6 +241,7 @@ class MonteCarloConvolution(MonteCarloLayer):
         dilation = each(getattr(original, "dilation", 1), rank)
         pads = _pads(getattr(original, "padding", 0), list(shape[2:]), dilation)
         options = (each(getattr(original, "stride", 1), rank), pads, dilation, getattr(original, "groups", 1))
+        x = self.for_every_row(x)
         y: Tensor = self.sampled(lambda weights, shared: kernels.convolution(x, *weights, *options, shared), x)
         return y
 
@@ -238,6 +252,7 @@ class MonteCarloEmbedding(MonteCarloLayer):
         norm = float(getattr(original, "max_norm", None) or 0), float(getattr(original, "norm_type", 2))
         if norm[0] and not 0 < norm[1] < math.inf:
             raise ExportError(f"Layer {self.layer!r} has norm_type {norm[1]}; murho exports finite ones above 0.")
+        x = self.for_every_row(x)
         y: Tensor = self.sampled(lambda weights, shared: kernels.embedding(x, weights[0], *norm, shared), x)
         return y
 

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from ..runtime.contract import CALIBRATION_SLOTS, SMALLEST_SCALE, Noise, Scaling
 from ..runtime.errors import ExportError
 from . import kernels
+from .arguments import ONE_INPUT, Arguments
 from .blame import Blame
 from .layers import Folding, Kernels, SiteRecord, make_twin, repeated_per_draw
 from .posterior import Posterior
+from .signature import Input
 
 PLAIN = Kernels(**{field.name: getattr(kernels, field.name) for field in fields(Kernels)})
 
-TRIAL_BATCH = 3
+PRIMES = (3, 5, 7, 11, 13, 17, 19, 23)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Plan:
     scaling: Scaling
     local: bool = False
     """Sample outputs in place of weights wherever that keeps the law of each row."""
-    keywords: tuple[str, ...] = ()
-    """Names of the inputs that the network's forward takes by keyword; empty for positions."""
+    arguments: Arguments = ONE_INPUT
+    """How the network's forward is called with the inputs."""
     outputs: tuple[str, ...] = ()
     """Names of what the network returns: the first ones of a tuple, or all of a dict's."""
     softmax: bool = False
@@ -95,6 +97,8 @@ class MonteCarloNetwork(nn.Module):
             self.register_buffer("noise_on", torch.ones(()))
             self.register_buffer("calibration_levels", torch.full((CALIBRATION_SLOTS,), 0.5))
             self.register_buffer("calibration_factors", torch.ones(CALIBRATION_SLOTS, plan.width))
+        for k, tensor in enumerate(plan.arguments.tensors):
+            self.register_buffer(f"constant{k}", tensor.float() if tensor.is_floating_point() else tensor)
         self.found: list[bool] = []
 
     def all_samples(self, *arguments: Tensor) -> tuple[Tensor, ...]:
@@ -132,11 +136,15 @@ class MonteCarloNetwork(nn.Module):
             if self.plan.scaling.values == "returns":
                 x = x / last.unsqueeze(1)
         if self.scaled_input:
-            x = (x - self.input_mean) / self.input_scale
-        inputs = [x, *others]
+            mean, scale = self.input_mean, self.input_scale
+            x = (x - (mean.reshape(-1) if x.dim() == 1 else mean)) / (scale.reshape(-1) if x.dim() == 1 else scale)
+        inputs, arguments = [x, *others], self.plan.arguments
         if self.plan.per_draw and not repeated:
-            inputs = [repeated_per_draw(v, count) for v in inputs]
-        results = outputs_of(call(self.network, inputs, self.plan.keywords), self.plan.outputs)
+            inputs = [
+                v if same else repeated_per_draw(v, count) for v, same in zip(inputs, arguments.shared, strict=True)
+            ]
+        tensors = [getattr(self, f"constant{k}") for k in range(len(arguments.tensors))]
+        results = outputs_of(arguments.call(self.network, inputs, tensors), self.plan.outputs)
         if self.plan.sites is None:
             self.found = [y.shape[0] == batch for y in results.values()]
         shared = self.found or self.plan.shared
@@ -202,10 +210,6 @@ def _constant(values: Sequence[float]) -> Tensor:
     return tensor.reshape(1, 1) if len(values) == 1 else tensor
 
 
-def call(network: nn.Module, inputs: Sequence[Tensor], keywords: Sequence[str]) -> Any:
-    return network(**dict(zip(keywords, inputs, strict=True))) if keywords else network(*inputs)
-
-
 def outputs_of(result: Any, names: Sequence[str]) -> dict[str, Tensor]:
     """What a network returned, by name: of a dict all entries, or those named; of a tuple the first ones.
 
@@ -243,14 +247,14 @@ def _flat(parts: Any) -> Any:
             yield part
 
 
-def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, inputs: Sequence[Tensor]) -> Plan:
+def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, signature: Sequence[Input]) -> Plan:
     """Run the folded network and complete the plan: sites, outputs, and whether inputs must be repeated per draw.
 
     At first everything before the first Bayesian layer is computed once for all draws. Where a branch makes that
     impossible (a skip connection around the first Bayesian layer adds [B, …] to [S·B, …]), inputs are repeated instead.
     """
-    rows = [repeat_rows(x, TRIAL_BATCH) for x in inputs]
-    count = _trial_draws(inputs)
+    batch, count = _trial_sizes(signature, plan.arguments.tensors)
+    rows = [one.rows(batch) for one in signature]
     first: Exception | None = None
     blamed = ""
     for per_draw in (False, True) if plan.horizon == 1 else (True,):
@@ -274,15 +278,12 @@ def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, 
     ) from first
 
 
-def _trial_draws(inputs: Sequence[Tensor]) -> int:
-    """A number of draws that tells rows with draws folded in from rows that, say, time was folded into."""
-    primes = (5, 7, 11, 13, 17, 19, 23)
-    return next((prime for prime in primes if all(x[0].numel() % prime for x in inputs)), 29)
-
-
-def repeat_rows(x: Tensor, rows: int) -> Tensor:
-    """The rows of x again and again, until there are `rows` of them."""
-    return x[torch.arange(rows) % len(x)]
+def _trial_sizes(signature: Sequence[Input], constants: Sequence[Tensor]) -> tuple[int, int]:
+    """Numbers of rows and of draws that tell both, folded into the first axis, from what is no batch, and from time."""
+    sizes = [one.example.numel() if one.shared else one.example[0].numel() for one in signature]
+    sizes += [tensor.numel() for tensor in constants]
+    batch, draws, *_ = [prime for prime in PRIMES if all(size % prime for size in sizes)] + [29, 31]
+    return batch, draws
 
 
 def _rebuild(network: nn.Module, posteriors: dict[str, Posterior], folding: Folding) -> nn.Module:

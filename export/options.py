@@ -37,6 +37,8 @@ class Options:
     streaming: bool = False
     free: Any = ()
     fixed: Any = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    shared_inputs: Sequence[str] = ()
     draws: int = 256
     levels: Sequence[float] = (0.95,)
     seed: int = 0
@@ -56,7 +58,11 @@ class Options:
             checks.text(argument, getattr(self, argument))
         if self.name is not None:
             checks.text("name", self.name)
-        for argument in ("outputs", "input_names", "output_names"):
+        if not isinstance(self.constants, Mapping) or not all(isinstance(name, str) for name in self.constants):
+            raise InputError(
+                f"constants must be a dict by the names of forward's arguments, not {checks.shown(self.constants)}."
+            )
+        for argument in ("outputs", "input_names", "output_names", "shared_inputs"):
             self._set(argument, checks.words(argument, getattr(self, argument)))
         self._set("horizon", checks.whole("horizon", self.horizon, 1, unit=" of steps"))
         self._set("streaming", checks.switch("streaming", self.streaming))

@@ -279,7 +279,7 @@ def _alone(subject: Subject, engine: Engine) -> dict[str, Any]:
     together = engine.samples(inputs, draws, SEED, observed=True)
     report = {"rows": len(inputs[0]), "error": 0.0, "allowed": TOLERANCE}
     for row in range(len(inputs[0])):
-        one = tuple(x[row : row + 1] for x in inputs)
+        one = subject.row(inputs, row)
         alone = engine.samples(one, draws, SEED, observed=True)
         for got, among, units, all_units in zip(
             alone, together, _units(subject, one[0]), _units(subject, inputs[0]), strict=True

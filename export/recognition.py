@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..runtime.compare import NETWORK_UNITS, relative_error
 from ..runtime.contract import Scaling
 from ..runtime.errors import ExportError, InputError
+from .arguments import by_place
 from .kinds import Kind, candidates, is_layer
 from .layers import each
 from .montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
@@ -21,6 +22,7 @@ from .reference import Reference, generator_epsilon
 from .refusals import raise_all
 from .registration import registration
 from .samplers import samplers_of
+from .signature import Input
 
 _DRAWS = 3
 _SEED = 20240229
@@ -81,7 +83,8 @@ def _difference(posterior: Posterior) -> str:
     for inputs in _inputs(posterior):
         sampled: Counter[str] = Counter()
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        plan = Plan(Scaling(), outputs=("output", "h", "c")[: _outputs(posterior.kind)])
+        outputs = ("output", "h", "c")[: _outputs(posterior.kind)]
+        plan = Plan(Scaling(), arguments=by_place(len(inputs)), outputs=outputs)
         draws = list(range(_DRAWS))
         try:
             with torch.no_grad(), _counted(posterior.module, sampled):
@@ -95,7 +98,8 @@ def _difference(posterior: Posterior) -> str:
                 f"In evaluation mode it calls {odd[0]}_sampler.sample() {sampled[odd[0]] // _DRAWS} times in a forward "
                 f"pass, {name} once."
             )
-        plan = trial_run(network, {"layer": posterior}, plan, inputs)
+        signature = [Input(f"x{k}", x) for k, x in enumerate(inputs)]
+        plan = trial_run(network, {"layer": posterior}, plan, signature)
         folded = MonteCarloNetwork(network, {"layer": posterior}, plan, PLAIN)
         with torch.no_grad():
             ours = folded.all_samples(*inputs, torch.tensor(draws), torch.tensor(_SEED))

@@ -16,7 +16,7 @@ from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise
 from .generator import normals
 from .kinds import flipped
 from .modes import evaluating
-from .montecarlo import Plan, call, outputs_of
+from .montecarlo import Plan, outputs_of
 from .posterior import Posterior, lacks_bias, placed_back
 from .samplers import OVERFLOW, is_blitz, samplers_of
 
@@ -95,9 +95,14 @@ class Reference:
     def _step(self, inputs: Sequence[Tensor], noise: Floats | None) -> Samples:
         own = next((p for p in self.network.parameters() if p.is_floating_point()), inputs[0])
         x, *others = inputs
-        placed = [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype) for v in (self.scaled(x), *others)]
+
+        def placed(values: Iterable[Tensor]) -> list[Tensor]:
+            return [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype) for v in values]
+
+        arguments = self.plan.arguments
         with torch.no_grad():
-            results = outputs_of(call(self.network, placed, self.plan.keywords), self.plan.outputs)
+            returned = arguments.call(self.network, placed((self.scaled(x), *others)), placed(arguments.tensors))
+            results = outputs_of(returned, self.plan.outputs)
         samples = {name: y.to("cpu", torch.float64).numpy() for name, y in results.items()}
         first = next(iter(samples))
         samples[first] = self.in_raw_units(samples[first], x, noise)

@@ -14,7 +14,9 @@ class Input:
 
     name: str
     example: Tensor
-    """[B, …] in raw units, float32, or int64 for tokens."""
+    """[B, …] in raw units, float32, int64 for tokens, or bool; without the batch where all rows share it."""
+    shared: bool = False
+    """Whether all rows of a batch share it."""
     free: Mapping[int, str] = field(default_factory=dict)
     """Axes beside the batch that have any length, and what they are called: axes of one name are equally long."""
     limit: int | None = None
@@ -27,11 +29,13 @@ class Input:
     @property
     def dynamic_axes(self) -> dict[int, Any]:
         """The axes that torch.export must leave free."""
-        return dict.fromkeys((0, *self.free), torch.export.Dim.DYNAMIC)
+        return dict.fromkeys(self.free if self.shared else (0, *self.free), torch.export.Dim.DYNAMIC)
 
     @property
     def axes(self) -> tuple[str, ...]:
         """What the axes are called, the batch first."""
+        if self.shared:
+            return tuple(self.free.get(axis, f"axis{axis}") for axis in range(self.example.dim()))
         usual = {2: ("feature",), 3: ("time", "feature"), 4: ("channel", "height", "width")}
         rest = usual.get(self.example.dim(), ()) if self.is_float else ()
         if not self.is_float and self.example.dim() == 2 and self.free:
@@ -47,3 +51,8 @@ class Input:
             if name in lengths and lengths[name] != x.shape[axis]:
                 x = x.index_select(axis, torch.arange(lengths[name]) % x.shape[axis])
         return x
+
+    def rows(self, count: int, lengths: Mapping[str, int] | None = None) -> Tensor:
+        """The rows of the example again and again, until there are `count` of them; the whole of what rows share."""
+        x = self.at(lengths or {})
+        return x if self.shared else x[torch.arange(count) % len(x)]

@@ -1,6 +1,5 @@
 """What is being exported: a network, its posteriors, and what trial runs learnt of it."""
 
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,24 +8,27 @@ from typing import Any
 import numpy as np
 import torch
 from blitz.modules import BayesianEmbedding
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 
 from ..runtime import checks
-from ..runtime.contract import FIXED_INPUTS, OUTPUTS
+from ..runtime.contract import OUTPUTS
 from ..runtime.errors import ExportError, InputError
 from . import diagnosis
+from .arguments import read_arguments
 from .axes import NOTHING_FOUND, Asked, Found, find_axes
 from .modes import note_modes
-from .montecarlo import Plan, repeat_rows, trial_run
+from .montecarlo import Plan, trial_run
 from .posterior import Posterior
 from .recognition import read_layers
 from .reference import Reference
 from .refusals import Refusals, raise_all
+from .shared import find_shared
 from .signature import Input
 
-Example = ArrayLike | Tensor | Sequence[ArrayLike | Tensor] | Mapping[str, ArrayLike | Tensor]
+Example = Any
+"""What forward takes: an array or tensor, a tuple by place, a dict by name; see `to_onnx`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,14 +69,20 @@ class Subject:
         """Rows like the example's, none equal to it: raw units [batch, …], free axes of the lengths given by name."""
         made = []
         for one in self.signature:
-            x = repeat_rows(one.at(lengths or {}), batch)
-            if x.is_floating_point():
-                rows = x.reshape(-1, x.shape[-1])
-                spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(x.shape[-1])  # columns may differ in size
+            x = one.rows(batch, lengths)
+            if one.is_float:
+                rows = x.reshape(-1, x.shape[-1] if x.dim() > 1 else 1)
+                spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(rows.shape[-1])  # columns may differ in size
                 generator = torch.Generator().manual_seed(batch)
                 x = x + 0.1 * spread * torch.randn(x.shape, generator=generator)
+            elif one.shared and x.dim():
+                x = x.roll(batch, dims=-1)  # other values, of which none is new
             made.append(x)
         return tuple(made)
+
+    def row(self, inputs: Sequence[NDArray[Any]], number: int) -> tuple[NDArray[Any], ...]:
+        """The inputs of one row alone."""
+        return tuple(x if one.shared else x[number : number + 1] for x, one in zip(inputs, self.signature, strict=True))
 
 
 def examine(
@@ -84,19 +92,22 @@ def examine(
     task: str = "regression",
     flipout: str = "refuse",
     asked: Asked = Asked(),  # noqa: B008 - frozen
+    constants: Mapping[str, Any] | None = None,
+    shared_inputs: Sequence[str] = (),
 ) -> Subject:
     """Read a network's posteriors and run it a few times on the example, raw units, to learn its sites and free axes.
 
-    `asked` is what the caller says of the axes.
+    `asked` is what the caller says of the axes; `constants` and `shared_inputs` are those of `to_onnx`.
 
     Raises ExportError for a network that cannot be exported, InputError for arguments that are none.
     """
     posteriors, refused = read_modules(network, flipout, plan.storage)
     raise_all(refused.values())
-    signature, keywords = _named(network, example)
-    examples = tuple(one.example for one in signature)
-    plan = replace(plan, keywords=keywords)
+    signature, arguments = read_arguments(network, example, constants or {}, shared_inputs)
     _check_random(posteriors)
+    signature, arguments = find_shared(network, posteriors, plan, signature, arguments)
+    examples = tuple(one.example for one in signature)
+    plan = replace(plan, arguments=arguments)
     refusals = Refusals()
     with refusals:
         _check(network, posteriors, plan, examples, task)
@@ -128,7 +139,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked
         plan = replace(plan, width=_width(plan, outputs))
     _check_output_scaling(plan, outputs)
     try:
-        plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), examples)
+        plan = trial_run(network, posteriors, replace(plan, outputs=tuple(outputs)), signature)
     except ExportError as error:
         raise diagnosis.cannot_fold(error, alone.reference, alone.inputs) from error
     if not plan.sites:
@@ -214,60 +225,6 @@ def uncompiled(network: nn.Module) -> nn.Module:
     return network
 
 
-def _named(network: nn.Module, example: Any) -> tuple[tuple[Input, ...], tuple[str, ...]]:
-    """The inputs, and the names to pass them by (none for positions)."""
-    if isinstance(example, Mapping):
-        names = tuple(str(name) for name in example)
-        parts, keywords = list(example.values()), names
-    elif isinstance(example, tuple):
-        parts, keywords = list(example), ()
-        expected = [
-            p.name for p in inspect.signature(network.forward).parameters.values() if p.kind != p.VAR_POSITIONAL
-        ]
-        names = tuple((expected + [f"x{k}" for k in range(len(expected), len(parts))])[: len(parts)])
-    else:
-        names, parts, keywords = ("x",), [example], ()
-    if taken := [name for name in names if name in (*FIXED_INPUTS, *OUTPUTS)]:
-        raise InputError(
-            f"An input cannot be called {taken[0]!r}, which is the artifact's own. Rename the argument of forward."
-        )
-    signature = tuple(
-        Input(name, _as_batch(name if len(parts) > 1 else "example", part))
-        for name, part in zip(names, parts, strict=True)
-    )
-    lengths = [len(one.example) for one in signature]
-    if len(set(lengths)) != 1:
-        raise InputError(f"Every input needs the same number of rows; example has {lengths}.")
-    return signature, keywords
-
-
-def _as_batch(name: str, example: Any) -> Tensor:
-    if isinstance(example, Tensor):
-        odd = example.is_complex() or example.dtype == torch.bool or example.layout != torch.strided
-        kind, x = "O" if odd else "f" if example.is_floating_point() else "i", example.detach().cpu()
-    else:
-        if hasattr(example, "columns"):
-            raise InputError(
-                f"{name} is a table: pass its values as an array, and its columns as input_names, so that `predict` "
-                "finds them by name."
-            )
-        values = checks.array(name, example)
-        kind = values.dtype.kind
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
-            dtype = np.float32 if kind == "f" else np.int64
-            x = torch.from_numpy(np.array(values, dtype)) if kind in "fiu" else torch.empty(0)
-    if kind not in "fiu":
-        raise InputError(f"{name} must hold numbers: floats, or whole numbers for tokens. Convert it first.")
-    x = x.float() if x.is_floating_point() else x.long()
-    if x.dim() < 2 or x.numel() == 0:
-        raise InputError(
-            f"{name} must be a batch [B, …] with at least one row and two axes, but has shape {tuple(x.shape)}."
-        )
-    if not torch.isfinite(x).all():
-        raise InputError(f"{name} must be finite: it serves the proof of the exported file.")
-    return x
-
-
 def read_modules(
     network: nn.Module, flipout: str = "refuse", storage: str = "float32"
 ) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
@@ -303,10 +260,10 @@ def _check(
             f"{tuple(examples[0].shape)}."
         )
     features = max(len(scaling.input_mean), len(scaling.input_scale))
-    if features not in (1, examples[0].shape[-1]):
+    if features not in (1, examples[0].shape[-1] if examples[0].dim() > 1 else 1):
         raise InputError(
             f"scaling's input_mean and input_scale have {features} values, but example has "
-            f"{examples[0].shape[-1]} along its last axis, {tuple(examples[0].shape)}."
+            f"{examples[0].shape[-1] if examples[0].dim() > 1 else 1} along its last axis, {tuple(examples[0].shape)}."
         )
     if scaling.values == "returns" and (near := examples[0][:, -1].abs() < checks.FLOAT32_TINY).any():
         raise InputError(

@@ -3,7 +3,7 @@
 import datetime
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,14 @@ from ..runtime.pt2 import saved as saved_pt2
 from ..runtime.torchscript import saved as saved_torchscript
 from ..runtime.typical import typical_inputs
 from . import onnx_file, pt2_file, torchscript_file
+from .arguments import check_constants, plain_constants
 from .axes import Asked
 from .blame import Blame
 from .freest import because_of_lengths, freest
 from .functions import OPSET
 from .layers import Kernels
 from .modes import has_dropout
-from .montecarlo import MonteCarloNetwork, Plan, repeat_rows
+from .montecarlo import MonteCarloNetwork, Plan
 from .notes import note
 from .options import Options
 from .posterior import posterior_sha256, warn_of_surprises
@@ -117,12 +118,18 @@ def to_pt2(network: nn.Module, path: str | os.PathLike[str], example: Example, *
 
 
 def verify(
-    path: str | os.PathLike[str], network: nn.Module, example: Example | None = None, *, trusted: bool = False
+    path: str | os.PathLike[str],
+    network: nn.Module,
+    example: Example | None = None,
+    *,
+    constants: Mapping[str, Any] | None = None,
+    trusted: bool = False,
 ) -> dict[str, Any]:
     """Repeat an artifact's proof against the network that it was made from, and return the report.
 
     `example`, as for `to_onnx`, gives the inputs; without it they are drawn around the artifact's input mean, and
-    passed by their names in the card where those are arguments of the network's forward.
+    passed by their names in the card where those are arguments of the network's forward. `constants` are those of the
+    export, which the card holds unless they are tensors; an example may have them too.
     A format of torch is opened only if it is `trusted`, as by `murho.load`.
     Raises ExportError where the two differ, ArtifactError for a file that cannot be read or is not trusted.
     """
@@ -140,6 +147,7 @@ def verify(
         )
     if example is None:
         example = as_forward_takes(network, card, typical_inputs(card, 8))
+        constants = plain_constants(card) if constants is None else constants
     local = any(site.sampling == "local" for site in card.sites)
     names = tuple(array.name for array in card.outputs)
     plan = Plan(
@@ -151,8 +159,12 @@ def verify(
         horizon=card.horizon,
         streaming=bool(card.states),
     )
+    shared = [array.name for array in card.inputs if array.shared]
     with torch.random.fork_rng(devices=[]):
-        subject = examine(network, example, plan, card.task, "plain", axes_of(card))
+        subject = examine(
+            network, example, plan, card.task, "plain", axes_of(card), constants=constants, shared_inputs=shared
+        )
+        check_constants(subject.plan.arguments, card)
     for one, array in zip(subject.signature, card.inputs, strict=True):
         shape = tuple(one.example.shape)
         same = len(shape) == len(array.shape)
@@ -165,7 +177,8 @@ def verify(
 def axes_of(card: Card) -> Asked:
     """What the card says of the inputs' axes, in their order."""
     free = {
-        k: [axis for axis, n in enumerate(array.shape) if n is None and axis] for k, array in enumerate(card.inputs)
+        k: [axis for axis, n in enumerate(array.shape) if n is None and (axis or array.shared)]
+        for k, array in enumerate(card.inputs)
     }
     fixed = {k: [axis for axis, n in enumerate(array.shape) if n is not None] for k, array in enumerate(card.inputs)}
     return Asked(free, fixed)
@@ -173,13 +186,17 @@ def axes_of(card: Card) -> Asked:
 
 def as_forward_takes(network: nn.Module, card: Card, inputs: tuple[NDArray[Any], ...]) -> Example:
     """Inputs in the card's order as an example: by name where forward has these names, else by their places."""
-    parameters = inspect.signature(network.forward).parameters.values()
+    parameters = [p for p in inspect.signature(network.forward).parameters.values() if p.name not in card.constants]
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     required = next((p.name for p in parameters if p.default is p.empty), None)
     names = [array.name for array in card.inputs]
     if len(names) == 1 and (required != names[0]) and required is not None:
         return inputs[0]  # "x" is also what an input without a name is called
-    if set(names) <= set(named):
+    if set(names) <= set(named) or any(p.kind == p.VAR_KEYWORD for p in parameters):
+        return dict(zip(names, inputs, strict=True))
+    if len(named) == len(parameters) == 1:  # a list or a dict of them
+        if names == [f"{named[0]}{k}" for k in range(len(names))]:
+            return [torch.from_numpy(x) for x in inputs]
         return dict(zip(names, inputs, strict=True))
     return inputs if len(inputs) > 1 else inputs[0]
 
@@ -215,7 +232,16 @@ def subject_of(network: nn.Module, example: Example, options: Options) -> Subjec
         horizon=options.horizon,
         streaming=options.streaming,
     )
-    subject = examine(network, example, plan, options.task, options.flipout, options.asked)
+    subject = examine(
+        network,
+        example,
+        plan,
+        options.task,
+        options.flipout,
+        options.asked,
+        constants=options.constants,
+        shared_inputs=options.shared_inputs,
+    )
     _note_fixed(subject)
     warn_of_surprises(subject.posteriors.values())
     return subject
@@ -284,6 +310,7 @@ def _card(subject: Subject, options: Options, name: str) -> Card:
         noise=options.noise,
         horizon=options.horizon,
         states=_state_arrays(subject),
+        constants=subject.plan.arguments.constants,
         storage=options.storage,
     )
 
@@ -299,7 +326,7 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
     first, *others = subject.lengths
     # torch.export takes an axis of length 1 for a fixed one.
     traced = {name: others[0][name] if n == 1 else n for name, n in first.items()}
-    inputs = [repeat_rows(one.at(traced), 7) for one in signature]  # a number of rows that the proof does not use
+    inputs = [one.rows(7, traced) for one in signature]  # a number of rows that the proof does not use
     kernels: dict[str, Callable[[], Kernels]] = {
         "onnx": onnx_file.custom_operators,
         "torchscript": torchscript_file.scripted_kernels,
@@ -318,7 +345,7 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
             return lambda card: saved_pt2(program, card)
         with blame:
             sizes = [(4, traced), *((4, {**traced, **lengths}) for lengths in others)]
-            elsewhere = [[repeat_rows(one.at(lengths), rows) for one in signature] for rows, lengths in sizes]
+            elsewhere = [[one.rows(rows, lengths) for one in signature] for rows, lengths in sizes]
             module = torchscript_file.build(network, inputs, elsewhere, plan.noise is not None, plan.states, blame)
         return lambda card: saved_torchscript(module, card)
     except ExportError:
@@ -338,11 +365,11 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
 def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:
     arrays = []
     for k, one in enumerate(subject.signature):
-        sizes = [None if axis in (0, *one.free) else size for axis, size in enumerate(one.example.shape)]
-        dtype = "float32" if one.is_float else "int64"
+        sizes = [None if axis in one.dynamic_axes else size for axis, size in enumerate(one.example.shape)]
+        dtype = str(one.example.dtype).removeprefix("torch.")
         about = (names, unit) if k == 0 else ((), "")
         if k == 0:
-            _check_names("input_names", names, one.name, sizes[-1])
+            _check_names("input_names", names, one.name, sizes[-1] if len(sizes) > 1 else 1)
         arrays.append(Array(one.name, one.axes, tuple(sizes), dtype, *about, limit=one.limit))
     return tuple(arrays)
 

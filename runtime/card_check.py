@@ -54,9 +54,12 @@ def check_card(card: Any) -> None:
         shape = state["shape"]
         if state["name"] != f"{STATE}{k}" or len(shape) != 3 or shape[:2] != [None, None] or not shape[2]:
             raise ValueError(f"states: {state['name']!r} is no state [draws, rows, units] in its place")
-    for part in (*inputs, *outputs):
-        if part["shape"][0] is not None:
-            raise ValueError(f"{part['name']!r} has a fixed number of rows")
+    for k, part in enumerate((*inputs, *outputs)):
+        if "batch" in part["axes"] or k in (0, len(inputs)) or k > len(inputs):
+            if part["axes"][:1] != ["batch"] or part["axes"].count("batch") > 1 or part["shape"][0] is not None:
+                raise ValueError(f"{part['name']!r} has a fixed number of rows, or none")
+        elif states:
+            raise ValueError(f"states: a stream has no input that all rows share, such as {part['name']!r}")
     for part in outputs:
         if part["dtype"] != "float32":
             raise ValueError(f"the output {part['name']!r} is {part['dtype']}, not float32")
@@ -71,6 +74,8 @@ def _consistent(card: dict[str, Any]) -> None:
         mean, scale = (len(scaling[f"{side}_{part}"]) for part in ("mean", "scale"))
         if mean != scale and 1 not in (mean, scale):
             raise ValueError(f"scaling: {mean} means and {scale} scales for each {side}")
+        if side == "input" and len(card["inputs"][0]["shape"]) == 1:
+            size = 1
         if side == "input" and size is not None and max(mean, scale) not in (1, size):
             raise ValueError(f"scaling: {max(mean, scale)} values for {size} features")
     if noise is not None and width is not None and card["horizon"] == 1 and len(noise["scale"]) not in (0, 1, width):
@@ -227,10 +232,10 @@ def _map(rule: Rule) -> Rule:
     return rules
 
 
-def _fields(may_lack: str = "", /, **rules: Rule) -> Rule:
+def _fields(*may_lack: str, **rules: Rule) -> Rule:
     def check(where: str, value: Any) -> None:
         _free(where, value)
-        lacks, more = sorted(rules.keys() - value.keys() - {may_lack}), sorted(value.keys() - rules.keys())
+        lacks, more = sorted(rules.keys() - value.keys() - {*may_lack}), sorted(value.keys() - rules.keys())
         if lacks or more:
             raise ValueError(f"{where} lacks {lacks} and has {more} too many" if more else f"{where} lacks {lacks}")
         for name, rule in rules.items():
@@ -245,8 +250,8 @@ def _array(where: str, value: Any) -> None:
     shape, names, limit = value["shape"], value["names"], value["limit"]
     if len(shape) != len(value["axes"]):
         raise ValueError(f"{where}: {value['name']!r} has {len(value['axes'])} axes and {len(shape)} sizes")
-    if names and shape[-1] not in (None, len(names)):
-        raise ValueError(f"{where}: {value['name']!r} has {len(names)} names for {shape[-1]}")
+    if names and (shape[-1:] or [0])[0] not in ((None, len(names)) if len(shape) > 1 or len(names) == 1 else ()):
+        raise ValueError(f"{where}: {value['name']!r} has {len(names)} names for {shape[-1:]}")
     if limit is not None and value["dtype"] != "int64":
         raise ValueError(f"{where}: {value['name']!r} has a limit, and is no tokens")
 
@@ -261,9 +266,9 @@ def _noise(where: str, value: Any) -> None:
 _NUMBERS = _list(_number, 1)
 _ARRAY = _fields(
     name=_name,
-    axes=_list(_text, 1, 16),
-    shape=_list(_perhaps(_whole(0, MOST_SIZE)), 1, 16),
-    dtype=_choice("float32", "int64"),
+    axes=_list(_text, 0, 16),
+    shape=_list(_perhaps(_whole(0, MOST_SIZE)), 0, 16),
+    dtype=_choice("float32", "int64", "bool"),
     names=_list(_text),
     unit=_text,
     limit=_perhaps(_whole(1, 2**63 - 1)),
@@ -271,6 +276,7 @@ _ARRAY = _fields(
 _NOISE = _fields(distribution=_choice(*DISTRIBUTIONS), degrees=_whole(0, MOST_SIZE), scale=_list(_not_negative))
 _CARD = _fields(
     "storage",  # as float32 in the first files
+    "constants",  # none in the first files
     name=_text,
     created=_text,
     versions=_map(_text),
@@ -315,6 +321,7 @@ _CARD = _fields(
     ),
     states=_list(_array, 0, 256),
     storage=_choice(*STORAGES),
+    constants=_free,
     generator=_text,
     schema=_whole(0, MOST_SIZE),
 )

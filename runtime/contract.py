@@ -175,7 +175,8 @@ class Array:
 
     name: str
     axes: tuple[str, ...]
-    """Name of each axis, the batch first, for example ("batch", "time", "feature")."""
+    """Name of each axis, the batch first, for example ("batch", "time", "feature"). An input that all rows share has no
+    batch."""
     shape: tuple[int | None, ...]
     dtype: str = "float32"
     names: tuple[str, ...] = ()
@@ -183,6 +184,11 @@ class Array:
     unit: str = ""
     limit: int | None = None
     """Of tokens: how many there are; each is from 0 to limit - 1."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is an input that all rows of a batch share."""
+        return "batch" not in self.axes
 
     def __str__(self) -> str:
         """In a line, for example x [batch, time, feature=1]."""
@@ -243,6 +249,9 @@ class Card:
     """What a streaming artifact carries from one call to the next, all zero at first; empty for any other."""
     storage: str = "float32"
     """How the file keeps μ and σ: "float32", or "half" for float16 and 8 bits of log σ, expanded inside."""
+    constants: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the network's forward that are part of the file, by name: plain values, or of a tensor its dtype,
+    shape and SHA-256."""
     generator: str = GENERATOR
     schema: int = SCHEMA
 

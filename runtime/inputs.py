@@ -42,10 +42,22 @@ def as_inputs(card: Card, x: Input) -> Arrays:
             f"{', '.join(f'{array.name} [{described(array)}]' for array in expected)}."
         )
     arrays = tuple(_checked(part, array) for part, array in zip(parts, expected, strict=True))
-    if len({len(array) for array in arrays}) > 1:
-        raise InputError(f"Every input needs the same number of rows, but they have {[len(a) for a in arrays]}.")
+    rows = [len(array) for array, one in zip(arrays, expected, strict=True) if not one.shared]
+    if len(set(rows)) > 1:
+        raise InputError(f"Every input needs the same number of rows, but they have {rows}.")
+    _check_equally_long(expected, arrays)
     _check_scaled(card, arrays[0])
     return arrays
+
+
+def _check_equally_long(expected: Sequence[Array], arrays: Arrays) -> None:
+    """Free axes of one name have one length."""
+    found: dict[str, tuple[str, int]] = {}
+    for array, one in zip(arrays, expected, strict=True):
+        for axis, size, got in zip(one.axes, one.shape, array.shape, strict=True):
+            name, length = found.setdefault(axis, (one.name, got)) if size is None else (one.name, got)
+            if got != length:
+                raise InputError(f"{one.name} must have {length} along its {axis} axis, as {name} has, but has {got}.")
 
 
 def is_frame(x: Any) -> bool:
@@ -60,9 +72,13 @@ def from_frame(card: Card, frame: Any) -> tuple[Arrays, Any]:
         raise InputError("A DataFrame serves one input, but this network has several: pass a dict of arrays.")
     shape = card.input.shape
     window: int = card.training.get("window") or (shape[1] if len(shape) == 3 else 0) or 0
-    if len(shape) != 2 and (len(shape) != 3 or not window):
+    if len(shape) > 2 and (len(shape) != 3 or not window):
         raise InputError(f"This artifact reads x {card.input.axes}: pass a numpy array instead of a DataFrame.")
-    values = _columns(card.input.name, frame, card.input.names, shape[-1])
+    values = _columns(card.input.name, frame, card.input.names, shape[-1] if len(shape) > 1 else 1)
+    if len(shape) == 1:
+        if values.shape[1] != 1:
+            raise InputError(f"{card.input.name} is one column, but the DataFrame has {values.shape[1]}.")
+        return as_inputs(card, values[:, 0]), frame.index
     if len(shape) == 2:
         return as_inputs(card, values), frame.index
     if len(values) < window:
@@ -325,21 +341,27 @@ def as_numpy(x: Any, expected: Array) -> NDArray[Any]:
     """x as numpy reads it, of any shape and type; a DataFrame by the names of its columns."""
     name, shape = expected.name, described(expected)
     if is_frame(x):
-        return _columns(name, x, expected.names, expected.shape[-1])
+        values = _columns(name, x, expected.names, expected.shape[-1] if len(expected.shape) > 1 else 1)
+        return values[:, 0] if len(expected.shape) == 1 and values.shape[1] == 1 else values
     if hasattr(x, "columns"):  # a table of another package, whose columns would be taken by their place
         raise InputError(f"{name} is a {type(x).__name__}: pass a DataFrame of pandas, or a numpy array [{shape}].")
     return checks.array(name, x, f" [{shape}]")
 
 
+_KINDS = {"float32": "fiu", "int64": "iu", "bool": "b"}
+"""Of numpy's types, those that are taken for a card's."""
+
+
 def _checked(x: Any, expected: Array) -> NDArray[Any]:
     name, shape = expected.name, described(expected)
     array = as_numpy(x, expected)
-    if array.dtype.kind not in "fiu" or (expected.dtype == "int64" and array.dtype.kind == "f"):
-        raise InputError(f"{name} must hold numbers that fit {expected.dtype}, not {array.dtype}. Convert it first.")
+    if array.dtype.kind not in _KINDS[expected.dtype]:
+        what = "True and False alone" if expected.dtype == "bool" else f"numbers that fit {expected.dtype}"
+        raise InputError(f"{name} must hold {what}, not {array.dtype}. Convert it first.")
     if array.ndim != len(expected.shape):
+        single = "All rows share it." if expected.shared else f"A single row needs a batch axis too: {name}[None]."
         raise InputError(
-            f"{name} must have {len(expected.shape)} axes [{shape}], but has {array.ndim}: {array.shape}. "
-            f"A single row needs a batch axis too: {name}[None]."
+            f"{name} must have {len(expected.shape)} axes [{shape}], but has {array.ndim}: {array.shape}. {single}"
         )
     for axis, size, got in zip(expected.axes, expected.shape, array.shape, strict=True):
         if size is not None and got != size:

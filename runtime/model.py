@@ -390,7 +390,7 @@ class Model:
         tails = _tails(np.asarray(nominal))
         ends = np.empty((len(tails), *truth.shape), np.float32)
         for rows in self._pieces(inputs, call, len(nominal)):
-            (samples,) = self._samples(_rows(inputs, rows), call, first=rows.start)
+            (samples,) = self._samples(_rows(self.card, inputs, rows), call, first=rows.start)
             for part in row_blocks(samples.shape[1], samples.shape[2], len(samples), len(nominal)):
                 ends[:, rows][:, part] = Quantiles(samples[:, part]).at(tails)
         lower, upper, median = _split(ends)
@@ -529,7 +529,7 @@ class Model:
         if call.noise and self.card.noise is not None:
             epistemic = np.empty_like(total)
             for rows in self._pieces(inputs, call, 0):
-                (samples,) = self._samples(_rows(inputs, rows), replace(call, noise=False), first=rows.start)
+                (samples,) = self._samples(_rows(self.card, inputs, rows), replace(call, noise=False), first=rows.start)
                 epistemic[rows] = moments(samples)[1]
         # In float64: squares of what float32 holds may be more than it holds.
         return replace(answer, epistemic=epistemic, aleatoric=np.maximum(total - epistemic, 0))
@@ -607,7 +607,7 @@ class Model:
         rows, steps = len(inputs[0]), _steps(self.card, inputs)
         block = self._block(rows, steps)
         if chunk is None:
-            some = _rows(inputs, slice(block))
+            some = _rows(self.card, inputs, slice(block))
 
             def measured(size: int) -> object:
                 return self._engine.samples(some, np.arange(size, dtype=np.int64), ~seed, noise, keep=False)
@@ -615,7 +615,8 @@ class Model:
             chunk = self._chunks.size(block, steps, len(draws), measured)
 
         def evaluate(where: slice, names: slice) -> Sequence[NDArray[np.float32]]:
-            return self._engine.samples(_rows(inputs, where), whole_vectors(draws[names]), seed, noise)[:outputs]
+            part = _rows(self.card, inputs, where)
+            return self._engine.samples(part, whole_vectors(draws[names]), seed, noise)[:outputs]
 
         samples = self._run(evaluate, rows, block, len(draws), chunk, into)
         check_answer(self.card, samples, first)
@@ -672,8 +673,9 @@ def _split(quantiles: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     return lower, upper, quantiles[-1]
 
 
-def _rows(inputs: Arrays, rows: slice) -> Arrays:
-    return tuple(part[rows] for part in inputs)
+def _rows(card: Card, inputs: Arrays, rows: slice) -> Arrays:
+    """Some rows of the inputs, and the whole of those that all rows share."""
+    return tuple(part if array.shared else part[rows] for part, array in zip(inputs, card.inputs, strict=True))
 
 
 def _as_chunk(chunk: object) -> int:
@@ -691,7 +693,7 @@ def _steps(card: Card, inputs: Arrays) -> int:
     free = [
         int(got)
         for x, array in zip(inputs, card.inputs, strict=True)
-        for got, size in zip(x.shape[1:], array.shape[1:], strict=True)
+        for got, size in list(zip(x.shape, array.shape, strict=True))[not array.shared :]
         if size is None
     ]
     return max([int(inputs[0].shape[1]) if inputs[0].ndim == 3 else 1, *free])

@@ -15,7 +15,8 @@ from .contract import CALIBRATION_SLOTS, NEXT, NOISE_INPUT, OUTPUTS, Array, Card
 from .onnx_wire import UnknownFieldError, parsed
 
 # Types of tensors: bytes of an element, and the field of a TensorProto that may hold them in place of raw_data.
-_FLOAT32, _INT64 = 1, 7
+_FLOAT32 = 1
+_DTYPES = {"float32": _FLOAT32, "int64": 7, "bool": 9}
 _TYPES = {
     1: (4, 4), 2: (1, 5), 3: (1, 5), 4: (2, 5), 5: (2, 5), 6: (4, 5), 7: (8, 7), 9: (1, 5), 10: (2, 5), 11: (8, 10),
     12: (4, 11), 13: (8, 11), 16: (2, 5),
@@ -244,7 +245,7 @@ def _compare(side: str, bodies: Iterable[memoryview], wanted: Iterable[Array], w
         raise ValueError(f"its card says {side}s {', '.join(names)}, but it has {', '.join(found)}")
     for array in wanted:
         kind, shape = found[array.name]
-        same = kind == (_INT64 if array.dtype == "int64" else _FLOAT32)
+        same = kind == _DTYPES[array.dtype]
         if shape is not None:
             same = same and len(shape) == len(array.shape)
             for have, want in zip(shape, array.shape, strict=False):

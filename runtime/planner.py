@@ -78,7 +78,8 @@ def _values(site: Site, steps: int) -> int:
 
 def _values_per_row(card: Card, steps: int) -> int:
     """About the values that a row takes at once: those of the largest site, input or output."""
-    arrays = (prod(size or steps for size in array.shape[1:]) for array in (*card.inputs, *card.outputs))
+    rows = [array for array in (*card.inputs, *card.outputs) if not array.shared]
+    arrays = (prod(size or steps for size in array.shape[1:]) for array in rows)
     return max(*arrays, *(_values(site, steps) for site in card.sites))
 
 

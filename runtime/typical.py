@@ -19,9 +19,13 @@ def typical_inputs(card: Card, rows: int) -> tuple[NDArray[Any], ...]:
 
 
 def typical_input(array: Array, scaling: Scaling, rows: int, window: int | None = None) -> NDArray[Any]:
-    """[rows, …]: float32 around the scaling's mean and spread, or int64 tokens. `window` is for axes of any length."""
-    sizes = (rows, *(size or window or STEPS for size in array.shape[1:]))
+    """[rows, …]: float32 around the scaling's mean and spread, int64 tokens, or bool. `window` is for free axes."""
+    sizes = [size or window or STEPS for size in array.shape]
+    if not array.shared:
+        sizes[0] = rows
     generator = np.random.default_rng(0)
+    if array.dtype == "bool":  # each row has both: a mask of one of them alone may leave nothing
+        return np.asarray(np.indices(sizes).sum(axis=0) % 2 == 0)
     if array.dtype == "int64":
         return generator.integers(0, array.limit or 2, sizes)
     x = generator.standard_normal(sizes) * scaling.input_scale + scaling.input_mean

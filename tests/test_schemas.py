@@ -121,7 +121,7 @@ def check_every_field(validator: Draft202012Validator, document: dict[str, Any])
                     validator.validate(damaged)
 
 
-FREE = ("versions", "training", "verification", "shapes")
+FREE = ("versions", "training", "verification", "shapes", "constants")
 """Objects whose keys are not the schema's."""
 
 

@@ -38,12 +38,10 @@ def run(name: str, example: Path | None, asked: Asked, options: dict[str, Any], 
             f"An export is tried with an example, a batch [B, …] of typical inputs in raw units. Let {name} return "
             "(network, example), or name a file with --example: .npy, .npz by the names of forward's arguments, or CSV."
         )
+    report = check(network, x, **{**about, **options})
     if as_json:
-        report = check(network, x, **{**about, **options})
         print(json.dumps(report.as_json(), indent=2, ensure_ascii=False))
     else:
-        with console.status(Text(f"Building {name} in each format and proving it …")):
-            report = check(network, x, **{**about, **options})
         show(report)
     if not any(report.exports.values()):
         raise typer.Exit(1)

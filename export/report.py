@@ -16,6 +16,8 @@ from ..runtime.cost import Cost, measured
 from ..runtime.errors import ArtifactError, ExportError
 from .notes import Note
 from .options import Options
+from .progress import Stages, stage
+from .reference import one_thread
 from .stand_in import with_stand_ins
 from .subject import Example, Subject, read_modules, uncompiled
 from .writer import subject_of, write
@@ -103,8 +105,9 @@ def check(network: nn.Module, example: Example, **options: Any) -> Report:
 
     What stands in the way is in the report, never raised. Raises InputError for arguments that are none.
     """
-    with torch.random.fork_rng(devices=[]):
-        return _check(network, example, Options(**options))
+    asked = Options(**options)
+    with torch.random.fork_rng(devices=[]), Stages(asked.progress), one_thread():
+        return _check(network, example, asked)
 
 
 def described(found: FormatReport) -> Iterator[str]:
@@ -128,7 +131,8 @@ def _check(network: nn.Module, example: Example, options: Options) -> Report:
     subject = None
     if read is not None:
         rest = with_stand_ins(uncompiled(network), read[1]) if read[1] else network
-        subject, found, notes = _tried(lambda: subject_of(rest, example, options))
+        asked = replace(options, streaming=False) if read[1] else options  # of stand-ins none carries a state
+        subject, found, notes = _tried(lambda: subject_of(rest, example, asked))
         reasons = (*(reason for error in read[1].values() for reason in error.reasons), *found)
     formats = {
         name: FormatReport(exports=False) if subject is None or reasons else _format(subject, name, options)
@@ -160,6 +164,7 @@ def _format(subject: Subject, format: str, options: Options) -> FormatReport:
             return FormatReport(exports=False, reasons=reasons, notes=notes)
         costs: tuple[Cost, ...] = ()
         try:
+            stage(f"Timing {NAMES[format]}")
             costs = measured(file, COST_DRAWS, COST_ROWS)
         except ArtifactError as error:
             notes += (f"What it costs is not known. {error}",)

@@ -35,6 +35,7 @@ from .options import Options
 from .posterior import posterior_sha256, warn_of_surprises
 from .progress import Stages, stage
 from .proof import prove
+from .quiet import quiet_torch
 from .recognition import read_posteriors
 from .reference import one_thread
 from .subject import Example, Subject, examine, uncompiled
@@ -272,7 +273,8 @@ def _written(subject: Subject, file: Path, format: str, options: Options) -> Car
     card = _card(subject, options, options.name or file.stem)
     try:
         stage(f"Tracing the network to {format}")
-        content = _build(subject, format)
+        with quiet_torch():
+            content = _build(subject, format)
     except ExportError as error:
         raise because_of_lengths(error, subject) from error
     stage("Writing the file")

@@ -1,8 +1,9 @@
 """A report in place of an error: all findings at once, what will export, and what it costs; nothing is written."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from blitz.modules import BayesianLinear, BayesianLSTM
 from torch import nn
 
 import murho
+from murho import ArtifactError, InputError
 from murho.export import check, report, to_onnx
-from murho.runtime.cost import Cost
+from murho.runtime.cost import Cost, measured
 
 FORMATS = ("onnx", "torchscript", "pt2")
 RHO = {"posterior_rho_init": -2.0}
@@ -43,15 +45,6 @@ class Last(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.lstm(x)[0][:, -1])
-
-
-class Branches(Last):
-    """On a size, which ONNX and .pt2 follow, since it is fixed, and TorchScript's tracer does not."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[2] == 2:
-            x = x * 2
-        return super().forward(x)
 
 
 COSTS = (Cost(1000, 1, 1.5, 70.0), Cost(1000, 64, 1500.0, None))
@@ -114,32 +107,70 @@ def test_behind_a_layer_that_cannot_be_exported_the_rest_is_run() -> None:
     assert "shape '[5, 4]' is invalid" in forward
 
 
-def test_a_good_network_exports_in_every_format(empty: Path) -> None:
+def test_a_good_network_exports_in_every_format(fixed_cost: None, empty: Path) -> None:
     found = check(Last(), torch.randn(5, 6, 2))
     assert found.reasons == ()
     assert found.verdict == "Exports as ONNX, TorchScript and .pt2."
-    for name in FORMATS:
-        one = found.formats[name]
-        assert one.exports
-        assert found.exports[name]
+    assert found.exports == dict.fromkeys(FORMATS, True)
+    for one in found.formats.values():
         assert str(one.inputs[0]) == "x [batch, time, feature=2]"
         assert str(one.outputs[0]) == "output [batch, output=1]"
         assert one.file_bytes is not None
         assert one.file_bytes > 1000
         assert one.largest_error is not None
         assert one.largest_error < 1e-5
-        assert [(cost.draws, cost.rows) for cost in one.costs] == [(1000, 1), (1000, 64)]
-        assert all(cost.milliseconds > 0 for cost in one.costs)
-        if sys.platform == "linux":
-            assert all(cost.mebibytes is not None and cost.mebibytes > 10 for cost in one.costs)
+        assert one.costs == COSTS
     assert "σ is still where BLiTZ starts it" in found.notes[0]
 
 
-def test_formats_differ(fixed_cost: None, empty: Path) -> None:
-    found = check(Branches(), torch.randn(5, 6, 2))
-    assert found.verdict == "Exports as ONNX and .pt2, not as TorchScript."
-    (reason,) = found.formats["torchscript"].reasons
-    assert "TorchScript's tracer cannot follow" in reason
+def test_a_branch_on_values_is_one_finding_for_each_format(empty: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    class OnValues(Last):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x * 2 if x.sum() > 0 else x)
+
+    found = check(OnValues(), torch.randn(5, 6, 2), fixed=1)
     assert found.reasons == ()
-    assert f"In the way, TorchScript alone:\n- {reason}" in str(found)
-    assert "1000 draws of 64 rows: 1.5 s" in str(found)
+    assert all(len(one.reasons) == 1 for one in found.formats.values())
+    assert found.verdict == "Does not export: 3 things stand in the way."
+    assert capfd.readouterr() == ("", "")  # torch would print its graph and its log
+
+
+def test_formats_differ_and_an_axis_is_fixed(fixed_cost: None, empty: Path) -> None:
+    class Week(Last):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) + torch.special.bessel_j0(x[:, -6, :1])  # of which ONNX has no operator
+
+    found = check(Week(), torch.randn(5, 6, 2))
+    assert found.verdict == "Exports as TorchScript and .pt2, not as ONNX."
+    assert found.exports == {"onnx": False, "torchscript": True, "pt2": True}
+    (reason,) = found.formats["onnx"].reasons
+    assert "bessel_j0" in reason
+    assert found.reasons == ()
+    assert str(found.formats["pt2"].inputs[0]) == "x [batch, time=6, feature=2]"
+    (fixed,) = [note for note in found.notes if "Axis 1 of x" in note]
+    assert "is fixed at 6" in fixed
+    text = str(found)
+    assert text.startswith("Week. Exports as TorchScript and .pt2, not as ONNX.\n")
+    assert f"In the way, ONNX alone:\n- {reason}\n" in text
+    assert f"- {fixed}\n" in text
+    assert "- 1000 draws of 64 rows: 1.5 s" in text
+
+
+def test_arguments_that_are_none_are_errors() -> None:
+    with pytest.raises(InputError, match="sampling must be"):
+        check(Last(), torch.randn(5, 6, 2), sampling="some")
+    with pytest.raises(InputError, match="network must be a torch module"):
+        check("network", torch.randn(5, 6, 2))
+
+
+def test_the_cost_is_measured_in_a_process_of_its_own(exported: Callable[[str], Any]) -> None:
+    one, many = measured(exported("mlp").onnx, 1000, (1, 64))
+    assert (one.draws, one.rows, many.draws, many.rows) == (1000, 1, 1000, 64)
+    assert 0 < one.milliseconds < 60_000
+    if sys.platform == "linux":
+        assert 10 < one.mebibytes <= many.mebibytes < 1000
+
+
+def test_a_cost_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"The process that measured it failed: .*Cannot read the artifact"):
+        measured(tmp_path / "none.onnx", 1000, (1,))

@@ -1,17 +1,19 @@
 """`murho check`: whether a network can be exported, before anything is written."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from ..data import read_table
 from ..export import Report, check
-from ..export.report import COST_DRAWS, COST_ROWS, NAMES, described_time
+from ..export.report import COST_DRAWS, COST_ROWS, NAMES, described_time, free_and_fixed
 from ..runtime.contract import Array
 from ..runtime.errors import InputError
 from ..train import load_checkpoint
@@ -30,6 +32,7 @@ def run(name: str, example: Path | None, asked: Asked, options: dict[str, Any], 
         about = export_options(checkpoint, options.get("horizon", 1))
         network, x = checkpoint.network(), example_inputs(checkpoint)
     else:
+        sys.dont_write_bytecode = True  # nothing is written
         network, x, about = found_at(name)
     if example is not None:
         x = _example(example, asked)
@@ -53,7 +56,7 @@ def _example(path: Path, asked: Asked) -> Any:
         return arrays_in(path)
     table = read_table(path, asked.columns or None, asked.date, series=asked.window is not None)
     x, _ = Read(table, asked.columns or tuple(table.columns), asked.window).inputs()
-    return x[:: max(1, len(x) // _ROWS)]
+    return x[np.linspace(0, len(x) - 1, min(_ROWS, len(x))).astype(int)]
 
 
 def show(report: Report) -> None:
@@ -94,9 +97,7 @@ def _axes(report: Report) -> Table:
             for array in arrays:
                 rows.setdefault((role, array), []).append(NAMES[name])
     for (role, array), names in rows.items():
-        sizes = list(zip(array.axes, array.shape, strict=True))
-        free = ", ".join(axis for axis, size in sizes if size is None)
-        fixed = ", ".join(f"{axis} {size}" for axis, size in sizes if size is not None)
+        free, fixed = free_and_fixed(array)
         only = "" if len(names) == len(exported) else f" ({', '.join(names)})"
         table.add_row(role + only, array.name, array.dtype, free, fixed)
     return table

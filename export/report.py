@@ -1,5 +1,6 @@
 """Whether a network can be exported: all findings at once, in place of the first error."""
 
+import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -79,7 +80,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values, by the names of the fields."""
-        return {"verdict": self.verdict, "exports": self.exports, **asdict(self)}
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {"verdict": self.verdict, "exports": self.exports, **plain}
 
     def __str__(self) -> str:
         lines = [f"{self.network}. {self.verdict}"]
@@ -90,9 +92,14 @@ class Report:
                         f"{title}, {NAMES[name]} alone:" if name else f"{title}:",
                         *(f"- {text}" for text in texts),
                     ]
-        for name, found in self.formats.items():
-            if found.exports:
-                lines += [f"{NAMES[name]}:", *(f"- {line}" for line in described(found))]
+        exported = {name: found for name, found in self.formats.items() if found.exports}
+        if len({(found.inputs, found.outputs) for found in exported.values()}) == 1:
+            lines += ["Axes:", *_axes(next(iter(exported.values())))]
+        else:
+            for name, found in exported.items():
+                lines += [f"Axes, {NAMES[name]}:", *_axes(found)]
+        for name, found in exported.items():
+            lines += [f"{NAMES[name]}:", *_numbers(found)]
         return "\n".join(lines)
 
 
@@ -110,16 +117,27 @@ def check(network: nn.Module, example: Example, **options: Any) -> Report:
         return _check(network, example, asked)
 
 
-def described(found: FormatReport) -> Iterator[str]:
-    """A format that exports, in lines: its axes, its file, its costs."""
-    for array in (*found.inputs, *found.outputs):
-        yield f"{'input' if array in found.inputs else 'output'} {array}"
+def free_and_fixed(array: Array) -> tuple[str, str]:
+    """The axes of any length, and the others with their lengths."""
+    sizes = list(zip(array.axes, array.shape, strict=True))
+    free = ", ".join(axis for axis, size in sizes if size is None)
+    return free, ", ".join(f"{axis} {size}" for axis, size in sizes if size is not None)
+
+
+def _axes(found: FormatReport) -> Iterator[str]:
+    for role, arrays in (("input", found.inputs), ("output", found.outputs)):
+        for array in arrays:
+            free, fixed = free_and_fixed(array)
+            yield f"- {role} {array.name}, {array.dtype}: {free} of any length{f'; {fixed}' if fixed else ''}"
+
+
+def _numbers(found: FormatReport) -> Iterator[str]:
     assert found.file_bytes is not None
-    yield f"{found.file_bytes / 1000:.0f} kB, within {found.largest_error:.1e} of BLiTZ at equal noise"
+    yield f"- {found.file_bytes / 1000:.0f} kB, within {found.largest_error:.1e} of BLiTZ at equal noise"
     for cost in found.costs:
         memory = "" if cost.mebibytes is None else f", in a process of {cost.mebibytes:.0f} MiB"
         rows = f"{cost.rows} row{'s' if cost.rows > 1 else ''}"
-        yield f"{cost.draws} draws of {rows}: {described_time(cost.milliseconds)}{memory}"
+        yield f"- {cost.draws} draws of {rows}: {described_time(cost.milliseconds)}{memory}"
 
 
 def described_time(milliseconds: float) -> str:

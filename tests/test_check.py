@@ -1,10 +1,16 @@
 """A report in place of an error: all findings at once, what will export, and what it costs; nothing is written."""
 
+import json
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from blitz.modules import BayesianLinear, BayesianLSTM
@@ -12,6 +18,7 @@ from torch import nn
 
 import murho
 from murho import ArtifactError, InputError
+from murho.cli.entry import main
 from murho.export import check, report, to_onnx
 from murho.runtime.cost import Cost, measured
 
@@ -153,6 +160,7 @@ def test_formats_differ_and_an_axis_is_fixed(fixed_cost: None, empty: Path) -> N
     assert text.startswith("Week. Exports as TorchScript and .pt2, not as ONNX.\n")
     assert f"In the way, ONNX alone:\n- {reason}\n" in text
     assert f"- {fixed}\n" in text
+    assert "- input x, float32: batch of any length; time 6, feature 2\n" in text
     assert "- 1000 draws of 64 rows: 1.5 s" in text
 
 
@@ -174,3 +182,147 @@ def test_the_cost_is_measured_in_a_process_of_its_own(exported: Callable[[str], 
 def test_a_cost_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"The process that measured it failed: .*Cannot read the artifact"):
         measured(tmp_path / "none.onnx", 1000, (1,))
+
+
+# From the shell
+
+MODULE = """
+import numpy as np
+from torch import nn
+from blitz.modules import BayesianLinear
+
+def network():
+    return nn.Sequential(BayesianLinear(3, 4), nn.Tanh(), BayesianLinear(4, 2))
+
+x = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
+
+def good():
+    return network(), x
+
+def with_options():
+    return network(), x, {"task": "classification", "input_names": ("a", "b", "c")}
+
+def bad():
+    return nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), *network()), x
+
+def fails():
+    weights = {}
+    return weights["missing"]
+"""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        """What was printed, without the breaks that fit it into 80 columns."""
+        return " ".join(self.out.split())
+
+
+@pytest.fixture
+def murho_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_cost: None, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Outcome]]:
+    """`murho check …` beside networks.py, in this process. The folder stays as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "networks.py").write_text(MODULE)
+    (tmp_path / "typo.py").write_text("x = 1\ny = (2,\n")
+    (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), columns=["a", "b", "c", "other"])
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    np.savez(tmp_path / "inputs.npz", input=frame.to_numpy(np.float32)[:, :3])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["murho", "check", *arguments])
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
+            main()
+        return Outcome(int(stop.value.code or 0), *capsys.readouterr())
+
+    yield run
+    for name in ("networks", "typo", "ends"):
+        sys.modules.pop(name, None)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_command_says_the_verdict_first(murho_check: Callable[..., Outcome]) -> None:
+    good = murho_check("networks:good")
+    assert good.code == 0
+    assert good.out.startswith("Sequential. Exports as ONNX, TorchScript and .pt2.\n")
+    assert "│ input │ x │ float32 │ batch │ feature 3 │" in good.text.replace("  ", " ")
+    assert re.search(r"│ \.pt2 +│ +\d+ kB │ +\d\.\de-\d\d │ +1\.5 ms │ +1\.5 s │ +70 MiB │", good.out)
+    bad = murho_check("networks:bad")
+    assert bad.code == 1
+    assert bad.out.startswith("Sequential. Does not export: one thing stands in the way.\n")
+    assert "1. Module '0' is a BatchNorm1d without running statistics" in bad.text
+    assert bad.err == ""
+
+
+def test_the_report_as_json(murho_check: Callable[..., Outcome]) -> None:
+    outcome = murho_check("networks:with_options", "--sampling", "local", "--json")
+    assert outcome.code == 0
+    found = json.loads(outcome.out)
+    array = {"names": ["a", "b", "c"], "unit": "", "limit": None}
+    x = {"name": "x", "axes": ["batch", "feature"], "shape": [None, 3], "dtype": "float32", **array}
+    y = {**x, "name": "output", "axes": ["batch", "class"], "shape": [None, 2], "names": []}
+    costs = [
+        {"draws": 1000, "rows": 1, "milliseconds": 1.5, "mebibytes": 70.0},
+        {"draws": 1000, "rows": 64, "milliseconds": 1500.0, "mebibytes": None},
+    ]
+    for one in found["formats"].values():
+        assert 0 <= one.pop("largest_error") < 1e-5
+        assert one.pop("file_bytes") > 1000
+    assert all("σ is still where BLiTZ starts it" in note for note in found.pop("notes"))
+    good = {"exports": True, "reasons": [], "notes": [], "inputs": [x], "outputs": [y], "costs": costs}
+    assert found == {
+        "verdict": "Exports as ONNX, TorchScript and .pt2.",
+        "exports": dict.fromkeys(FORMATS, True),
+        "network": "Sequential",
+        "layers": {"0": "BayesianLinear", "2": "BayesianLinear"},
+        "reasons": [],
+        "formats": dict.fromkeys(FORMATS, good),
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--example", "inputs.npz"), ("--example", "table.csv", *("--column", "a", "--column", "b", "--column", "c"))],
+)
+def test_the_example_may_come_from_a_file(
+    murho_check: Callable[..., Outcome], arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "SUFFIXES", {"onnx": ".onnx"})
+    outcome = murho_check("networks:network", *arguments)
+    assert outcome.out.startswith("Sequential. Exports as ONNX.\n"), outcome
+
+
+SAID = {
+    "no example": (
+        "networks:network",
+        r"Let networks:network return \(network, example\), or name a file with --example",
+    ),
+    "fails": ("networks:fails", r"networks:fails fails \(KeyError: 'missing'\), at networks\.py:22: `return weights\["),
+    "a typo": (
+        "typo:network",
+        r"importing 'typo' fails \(SyntaxError: '\(' was never closed\), at typo\.py:2: `y = \(2,`",
+    ),
+    "ends": ("ends:network", r"importing 'ends' fails \(SystemExit: 3\), at ends\.py:2: `sys\.exit\(3\)`"),
+    "something else": (
+        "networks:x",
+        r"networks:x gives ndarray; it must be the trained network, .*\(network, example\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_is_no_network_with_an_example_says_why(murho_check: Callable[..., Outcome], case: str) -> None:
+    name, said = SAID[case]
+    outcome = murho_check(name)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert re.fullmatch(rf"Error: .*{said}.*\n", outcome.err), outcome.err

@@ -56,7 +56,8 @@ def line_of(error: BaseException) -> Line | None:
     Of an error with causes, the line of the first cause that has one: torch wraps what went wrong in advice of its own.
     """
     chain = list(_causes(error))
-    found = [_innermost(lines) for lines in (*(_of_traceback(one) for one in reversed(chain)), *map(_quoted, chain))]
+    places = (*map(_of_traceback, reversed(chain)), *map(_of_nodes, chain), *map(_quoted, chain))
+    found = [_innermost(lines) for lines in places]
     return next((line for line in found if line is not None and _rank(line.file) == 0), None) or next(
         (line for line in found if line is not None), None
     )
@@ -72,9 +73,9 @@ def line_now(stop: Any = None) -> Line | None:
     return _innermost(reversed(lines))
 
 
-def is_users(file: str) -> bool:
-    """Whether a file is the user's own code: not torch's, BLiTZ's, murho's, or another library's or Python's own."""
-    return _rank(file) == 0
+def is_library(file: str) -> bool:
+    """Whether a file is no code of the user's: torch's, BLiTZ's, murho's, another such library's or Python's own."""
+    return _rank(file) == 2
 
 
 def _innermost(lines: Any) -> Line | None:
@@ -101,8 +102,23 @@ def _of_traceback(error: BaseException) -> list[Line]:
     return lines
 
 
+def _of_nodes(error: BaseException) -> list[Line]:
+    """The lines that made the node of a graph that a translator stumbled over."""
+    traces, traceback = [], error.__traceback__
+    while traceback is not None:
+        node = traceback.tb_frame.f_locals.get("node")
+        if isinstance(node, torch.fx.Node):
+            traces.append(str(node.meta.get("stack_trace", "")))
+        traceback = traceback.tb_next
+    return [line for trace in traces for line in _in_text(trace)]
+
+
 def _quoted(error: BaseException) -> list[Line]:
-    return [Line(file, int(number)) for file, number in _QUOTED.findall(str(error))]
+    return _in_text(str(error))
+
+
+def _in_text(text: str) -> list[Line]:
+    return [Line(file, int(number)) for file, number in _QUOTED.findall(text)]
 
 
 @functools.cache

@@ -13,12 +13,21 @@ from torch import Tensor, nn
 from ..runtime.errors import ExportError
 from .arguments import Arguments
 from .blame import Line, line_of
+from .frozen import FrozenSizeError, FrozenValueError
 from .kinds import RECURRENT, is_layer
 from .layers import RowsChangedError
 from .reference import Reference
 from .watch import ARRAYS, BRANCHES, NUMBERS, Step, first_different, first_mixed, recorded
 
+NAMES = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "a program of torch.export"}
+_OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
+
 Inputs = Callable[[int], Sequence[Tensor]]
+
+
+class FormatError(ExportError):
+    """What one format cannot hold; another one may."""
+
 
 MIXED_ROWS = 3
 AGAIN = 8  # calls of which one differs, of a network that is not repeatable
@@ -135,14 +144,49 @@ def _mixed(step: Step, network: nn.Module) -> str:
     return start + "Let it work on each row by itself."
 
 
-def cannot_trace(error: Exception, line: Line | None, culprit: str, format: str, steps: Sequence[Step]) -> ExportError:
-    """Why a tracer cannot follow a forward that runs well; `steps` are those of a pass of it."""
-    names = {step.name for step in steps if line is not None and step.line == line}
+def cannot_trace(
+    error: BaseException, culprit: str, format: str, steps: Sequence[Step]
+) -> tuple[ExportError, BaseException | None]:
+    """Why a tracer cannot follow a forward that runs well, and a cause if free lengths may be to blame.
+
+    `steps` are those of a pass of the forward.
+    """
+    root = _root(error)
+    if isinstance(root, FrozenSizeError):
+        return ExportError(_takes_for_fixed(root)), error
+    line = root.line if isinstance(root, FrozenValueError) else line_of(error)
     where = str(line) if line else culprit
-    text = frozen(line, names) if line is not None else None
-    if text is not None:
-        return ExportError(f"{text} ({format}: {_brief(_root(error))})")
-    return ExportError(f"{where} cannot be traced to {format} ({_brief(_root(error))}).")
+    values = decided_by_values([line], steps) if line is not None else None
+    if values is not None:
+        return values, None
+    operator = _OPERATOR.search(str(root))
+    if operator:
+        text = f"{where} needs the operator {operator[1]}, which torch cannot write to {NAMES[format]}."
+        return FormatError(f"{text} Compute it in another way."), None
+    return FormatError(f"{where} cannot be traced to {NAMES[format]} ({_brief(root)})."), error
+
+
+def _takes_for_fixed(error: FrozenSizeError) -> str:
+    if error.branch:
+        return (
+            f"{error.line} branches on a size that every call may change, the number of rows or of steps: Python would "
+            "decide once, at the export. Decide by what the network is made with, or by values with torch.where."
+        )
+    return (
+        f"{error.line} makes a number of a size that every call may change, the number of rows or of steps, which the "
+        "file would keep as it was at the export. x.shape[0] is a whole number already: leave out int(); and work on "
+        "all rows at once, not in a loop over them."
+    )
+
+
+def decided_by_values(lines: Sequence[Line], steps: Sequence[Step]) -> ExportError | None:
+    """What is wrong with lines at which a tracer saw a decision, if one is by values and not by sizes."""
+    for line in lines:
+        names = {step.name for step in steps if step.line == line}
+        text = frozen(line, names)
+        if text is not None:
+            return ExportError(text) if names.isdisjoint(ARRAYS) else FormatError(text)
+    return None
 
 
 def frozen(line: Line, names: set[str]) -> str | None:
@@ -157,7 +201,7 @@ def frozen(line: Line, names: set[str]) -> str | None:
             f"{line} branches on values: Python would decide once, at the export, what must be decided for every draw "
             "and row. Choose between values with torch.where(condition, one, other)."
         )
-    if line.source.startswith("print"):
+    if re.search(r"\bprint\(", line.source):
         return f"{line} prints values, of which an export has none yet. Take the print out of forward."
     if names & set(ARRAYS):
         return (

@@ -5,7 +5,6 @@ The kernels enter the exporter as opaque custom operators, each of which it turn
 """
 
 import functools
-import logging
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -59,7 +58,8 @@ def build(
     names = [*(one.name for one in signature), *FIXED_INPUTS, NOISE_INPUT]
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     finals += [f"{NEXT}{k}" for k in range(len(states))]
-    with _quiet(), _decomposed_if_needed():
+    with warnings.catch_warnings(), _decomposed_if_needed():
+        warnings.simplefilter("ignore")  # the exporter's own deprecation notices
         program = torch.onnx.export(
             network,
             (*example[:taken], *carried),
@@ -336,19 +336,3 @@ def _elementary() -> frozenset[Any]:
     parts = (aten.select.int, aten.slice.Tensor, aten.split_with_sizes.default, aten.cat.default)
     sizes = (aten.sym_size.int, aten.new_zeros.default, aten.zeros_like.default, aten._assert_scalar.default)
     return frozenset((*numbers, *functions, *shapes, *parts, *sizes))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's own deprecation notices and progress are of no use to a user of murho."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, before, strict=True):
-                logger.setLevel(level)

@@ -3,6 +3,7 @@
 torch.export unrolls Python's loops over the example's steps; a scan leaves time as free as batch and draws are.
 """
 
+import contextlib
 import dataclasses
 import inspect
 import types
@@ -49,9 +50,20 @@ def build(
     network.forward = _with_names(network.forward, named)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's notes on itself
-        program = torch.export.export(network, example, dynamic_shapes=axes)
+        program = _exported(network, example, axes)
     _drop_traces(program)
     return program
+
+
+def _exported(network: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...]) -> ExportedProgram:
+    """Python code run with symbols, or, where it leaves them for numpy or int(), read as bytecode."""
+    try:
+        return torch.export.export(network, example, dynamic_shapes=axes)
+    except Exception as error:
+        failed = error
+    with contextlib.suppress(Exception):
+        return torch.export.export(network, example, dynamic_shapes=axes, strict=True)
+    raise failed
 
 
 def scanning_kernels() -> Kernels:

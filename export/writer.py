@@ -3,7 +3,7 @@
 import datetime
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from ..runtime.inputs import described
 from ..runtime.pt2 import saved as saved_pt2
 from ..runtime.torchscript import saved as saved_torchscript
 from ..runtime.typical import typical_inputs
-from . import onnx_file, pt2_file, torchscript_file
+from . import diagnosis, onnx_file, pt2_file, torchscript_file
 from .arguments import check_constants, plain_constants
 from .axes import Asked
 from .blame import Blame
 from .freest import because_of_lengths, freest
+from .frozen import FrozenSizeError, refusing_frozen_sizes
 from .functions import OPSET
 from .layers import Kernels
 from .modes import has_dropout
@@ -338,30 +339,33 @@ def _build(subject: Subject, format: str) -> Callable[[Card], bytes]:
     blame = Blame(network.network)
     try:
         if format == "onnx":
-            with blame:
+            with blame, refusing_frozen_sizes() as frozen:
                 model = onnx_file.build(network, inputs, signature, plan.outputs, plan.noise is not None, plan.states)
+            _refuse_branches(frozen)
             return lambda card: onnx_file.saved(model, card)
         if format == "pt2":
-            with blame:
+            with blame, refusing_frozen_sizes() as frozen:
                 program = pt2_file.build(network, inputs, signature, plan.noise is not None, plan.states)
+            _refuse_branches(frozen)
             return lambda card: saved_pt2(program, card)
         with blame:
             sizes = [(4, traced), *((4, {**traced, **lengths}) for lengths in others)]
             elsewhere = [[one.rows(rows, lengths) for one in signature] for rows, lengths in sizes]
-            module = torchscript_file.build(network, inputs, elsewhere, plan.noise is not None, plan.states, blame)
+            module = torchscript_file.build(network, inputs, elsewhere, plan.noise is not None, plan.states)
         return lambda card: saved_torchscript(module, card)
     except ExportError:
         raise
     except Exception as error:  # torch's tracers raise what they like
-        root: BaseException = error
-        while root.__cause__ is not None:  # torch wraps what went wrong in advice to its own users
-            root = root.__cause__
-        reason = str(root).strip().splitlines()
-        raise ExportError(
-            f"{blame.culprit} cannot be traced to {format} ({type(root).__name__}: {reason[0] if reason else ''}). "
-            "A forward that branches on values, or turns a size into a number with int() or .item(), cannot be traced. "
-            "Choose with torch.where, and take sizes from shapes."
-        ) from error
+        steps = diagnosis.forward_steps(subject.reference, subject.examples)
+        reason, cause = diagnosis.cannot_trace(error, blame.culprit, format, steps)
+        raise reason from cause
+
+
+def _refuse_branches(frozen: Sequence[FrozenSizeError]) -> None:
+    """Raise what an exporter caught when it went on with the branch of the example's size."""
+    for error in frozen:
+        if error.branch:
+            raise error
 
 
 def _input_arrays(subject: Subject, names: tuple[str, ...], unit: str) -> tuple[Array, ...]:

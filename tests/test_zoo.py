@@ -10,9 +10,7 @@ SHARED = "an input that all rows share"
 IDS = "ids or values of shape [B]"
 COLUMNS = "columns of whole numbers are taken for tokens"
 LAYERS = "a layer as people change it is not recognised"
-SIZES = "TorchScript's tracer takes a branch on fixed sizes for one on values"
 KNOWN = {
-    "checks_on_shapes": SIZES,
     "continual": CONSTANT,
     "conv_lstm": LENGTH,
     "entity_embeddings": COLUMNS,
@@ -33,9 +31,7 @@ KNOWN = {
     "shared_mask": SHARED,
     "shared_positions": SHARED,
     "steps_concatenated": LENGTH,
-    "unet": SIZES,
     "unrolled": LENGTH,
-    "values_as_numbers": "formats differ in what they say",
 }
 """What does not do yet what its file says, and why: a list that only shrinks."""
 

@@ -20,6 +20,7 @@ from .blame import Blame
 from .layers import Folding, Kernels, SiteRecord, make_twin, repeated_per_draw
 from .posterior import Posterior
 from .signature import Input
+from .unregistered import exchange, reaches_out
 
 PLAIN = Kernels(**{field.name: getattr(kernels, field.name) for field in fields(Kernels)})
 
@@ -289,16 +290,18 @@ def _trial_sizes(signature: Sequence[Input], constants: Sequence[Tensor]) -> tup
 def _rebuild(network: nn.Module, posteriors: dict[str, Posterior], folding: Folding) -> nn.Module:
     done: dict[nn.Module, nn.Module] = {}
     layers = {posterior.module for posterior in posteriors.values()}
+    shallow: list[nn.Module] = []
 
     def rebuilt(module: nn.Module, name: str) -> nn.Module:
         if module in done:  # shared modules stay shared
             return done[module]
         if name in posteriors:
             twin = make_twin(posteriors[name], folding)
-        elif not any(part in layers for part in module.modules()):
-            twin = copy.deepcopy(module).to("cpu", torch.float32)
+        elif not any(part in layers for part in module.modules()) and not reaches_out(module):
+            twin = _copied(module)
         else:
             twin = copy.copy(module)
+            shallow.append(twin)
             twin.__dict__["_parameters"] = {key: _own(value) for key, value in module._parameters.items()}
             twin.__dict__["_buffers"] = {key: _own(value) for key, value in module._buffers.items()}
             children = ((key, child, f"{name}.{key}" if name else key) for key, child in module._modules.items())
@@ -308,7 +311,26 @@ def _rebuild(network: nn.Module, posteriors: dict[str, Posterior], folding: Fold
         done[module] = twin
         return twin
 
-    return rebuilt(network, "").requires_grad_(False)
+    def twin_of(module: nn.Module) -> nn.Module:
+        if module not in done:  # one that torch does not know of
+            done[module] = _copied(module).requires_grad_(False)
+        return done[module]
+
+    twin = rebuilt(network, "").requires_grad_(False)
+    for part in shallow:
+        exchange(part, twin_of)
+    return twin
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A deep copy, in float32, also of a module that keeps computed tensors, which deepcopy refuses: a pruned one."""
+    computed = (
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )
+    return copy.deepcopy(module, {id(value): value.detach().clone() for value in computed}).to("cpu", torch.float32)
 
 
 def _own(value: Tensor | None) -> Tensor | None:

@@ -69,12 +69,21 @@ def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
     """Warn where BLiTZ behaves otherwise than its user may think, or where a posterior says nothing yet."""
     for posterior in posteriors:
         layer, name = posterior.module, f"Layer {posterior.layer!r}"
-        for tensor in posterior.shapes:
-            copy = getattr(layer, f"{tensor}_mu", None)
-            if copy is not None and not torch.equal(_values(copy), _values(samplers_of(layer)[tensor].mu)):
+        for tensor, sampler in samplers_of(layer).items():
+            for what in ("mu", "rho"):
+                copy = getattr(layer, f"{tensor}_{what}", None)
+                if isinstance(copy, Tensor) and not torch.equal(_values(copy), _values(getattr(sampler, what))):
+                    frozen = " but BLiTZ's frozen forward pass" if what == "mu" else ""
+                    note(
+                        f"{name}: {tensor}_{what} differs from {tensor}_sampler.{what}, which the network draws its "
+                        "weights from, which training moves, and which murho exports. What was done to "
+                        f"{tensor}_{what} alone, such as pruning it, changes nothing{frozen}."
+                    )
+            kept = getattr(sampler, "rho_mask", None)
+            if isinstance(kept, Tensor) and (sampler.rho[kept == 0] == 0).any():
                 note(
-                    f"{name}: {tensor}_mu differs from {tensor}_sampler.mu, which training moves and murho exports. "
-                    "BLiTZ's frozen forward pass would use the stale one."
+                    f"{name}: {tensor}_sampler.rho was pruned to 0, and there σ is softplus(0) = 0.69, more than most "
+                    "weights have. For σ = 0 set ρ to -torch.inf in place of pruning it."
                 )
         if getattr(layer, "peephole", False):
             note(

@@ -23,6 +23,7 @@ from .refusals import raise_all
 from .registration import registration
 from .samplers import samplers_of
 from .signature import Input
+from .unregistered import unregistered
 
 _DRAWS = 3
 _SEED = 20240229
@@ -39,7 +40,10 @@ def read_posteriors(network: nn.Module, flipout: str = "refuse", storage: str = 
 
 
 def read_layers(network: nn.Module, flipout: str, storage: str) -> tuple[dict[str, Posterior], dict[str, ExportError]]:
-    """As `read_posteriors`, of each layer that can be exported; and why any other cannot be."""
+    """As `read_posteriors`, of each layer that can be exported; and why any other cannot be.
+
+    Raises ExportError, with these reasons too, where torch does not know of a layer.
+    """
     if not isinstance(network, nn.Module):
         raise InputError(f"network must be a torch module with BLiTZ layers, not {type(network).__name__}.")
     found, refused = {}, {}
@@ -50,6 +54,9 @@ def read_layers(network: nn.Module, flipout: str, storage: str) -> tuple[dict[st
                 found[name] = posterior if storage == "float32" else rounded(posterior)
             except ExportError as error:
                 refused[name] = error
+    hidden = unregistered(network)
+    if hidden:  # what they compute is part of no network that could be looked at further
+        raise_all([*hidden, *refused.values()])
     return found, refused
 
 

@@ -167,6 +167,20 @@ class Reference:
                 return None
             return local_linear(posterior, x, next_epsilon(y.shape[-1])).to(y)
 
+        def replace_forward(posterior: Posterior) -> None:
+            # Not by hooks: a network may call layer.forward(x) itself.
+            layer = posterior.module
+            original, own = layer.forward, vars(layer).get("forward")
+
+            def forward(*inputs: Any, **named: Any) -> Any:
+                enter(posterior)
+                y = original(*inputs, **named)
+                local = leave(posterior, (*inputs, *named.values())[0], y)
+                return y if local is None else local
+
+            layer.forward = forward
+            undo.append(lambda: delattr(layer, "forward") if own is None else setattr(layer, "forward", own))
+
         def replace_sample(sampler: Any, spread: Tensor | None, zero: bool) -> None:
             original, own = sampler.sample, vars(sampler).get("sample")
 
@@ -194,11 +208,7 @@ class Reference:
                 undo.append(start.remove)
                 for posterior in self.posteriors.values():
                     layer = posterior.module
-                    handles = (
-                        layer.register_forward_pre_hook(lambda _m, _x, posterior=posterior: enter(posterior)),
-                        layer.register_forward_hook(lambda _m, x, y, posterior=posterior: leave(posterior, x[0], y)),
-                    )
-                    undo += [handle.remove for handle in handles]
+                    replace_forward(posterior)
                     without_bias = _lacks_recurrent_bias(posterior)
                     for tensor, sampler, sigma in _by_sampler(posterior, posterior.sigma):
                         whole = placed_back(posterior.kind, tensor, sigma, torch.zeros(sampler.mu.shape)).to(sampler.mu)

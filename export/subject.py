@@ -248,6 +248,11 @@ def _check_random(posteriors: dict[str, Posterior]) -> None:
         raise ExportError(
             "Every BLiTZ layer of the network is frozen, so all draws would be the same. Call unfreeze_() first."
         )
+    if not any(posterior.sigma.any() for posterior in posteriors.values() if not posterior.frozen):
+        raise ExportError(
+            "σ is 0 for every weight of the network that is not frozen (ρ is -∞, or near it), so all draws would be "
+            "the same. Leave some weight a σ, or use torch.onnx for a deterministic network."
+        )
 
 
 def _check(

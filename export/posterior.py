@@ -70,15 +70,20 @@ def warn_of_surprises(posteriors: Iterable[Posterior]) -> None:
     for posterior in posteriors:
         layer, name = posterior.module, f"Layer {posterior.layer!r}"
         for tensor, sampler in samplers_of(layer).items():
-            for what in ("mu", "rho"):
-                copy = getattr(layer, f"{tensor}_{what}", None)
-                if isinstance(copy, Tensor) and not torch.equal(_values(copy), _values(getattr(sampler, what))):
-                    frozen = " but BLiTZ's frozen forward pass" if what == "mu" else ""
-                    note(
-                        f"{name}: {tensor}_{what} differs from {tensor}_sampler.{what}, which the network draws its "
-                        "weights from, which training moves, and which murho exports. What was done to "
-                        f"{tensor}_{what} alone, such as pruning it, changes nothing{frozen}."
-                    )
+            moved = [
+                what for what in ("mu", "rho") if _differs(getattr(layer, f"{tensor}_{what}", None), sampler, what)
+            ]
+            if moved:
+                each = ", and ".join(
+                    f"{tensor}_{what}{'' if k else ' differs'} from {tensor}_sampler.{what}"
+                    for k, what in enumerate(moved)
+                )
+                own = " and ".join(f"{tensor}_{what}" for what in moved)
+                note(
+                    f"{name}: {each}: the network draws its weights from the sampler's, which training moves and murho "
+                    f"exports. What was done to {own} alone, such as pruning, changes nothing but BLiTZ's frozen "
+                    "forward pass."
+                )
             kept = getattr(sampler, "rho_mask", None)
             if isinstance(kept, Tensor) and (sampler.rho[kept == 0] == 0).any():
                 note(
@@ -203,6 +208,10 @@ def _has_left_its_start(layer: Any, rho: Tensor) -> bool:
         return True
     step = max(1, len(rho) // 10_000)
     return bool(stats.kstest(rho[::step].numpy(), stats.norm(start, _START_SPREAD).cdf).pvalue < _START_LEVEL)
+
+
+def _differs(copy: Any, sampler: Any, what: str) -> bool:
+    return isinstance(copy, Tensor) and not torch.equal(_values(copy), _values(getattr(sampler, what)))
 
 
 def _values(parameter: Tensor) -> Tensor:

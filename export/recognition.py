@@ -64,21 +64,24 @@ def _recognised(name: str, layer: Any, flipout: str) -> Posterior:
     """The posterior of a layer, taken for the kind that computes what it does."""
     kinds = candidates(name, layer, flipout)
     differs = "" if kinds else "No layer of BLiTZ's draws such tensors."
+    drawn: Counter[str] = Counter()
     for kind in kinds:
         posterior = read(name, layer, kind)
         certain = kind.forward is not None or (type(layer) is kind.cls and "forward" not in vars(layer))
-        found = "" if certain else _difference(posterior)
+        found = "" if certain else _difference(posterior, drawn)
         if not found:
             return posterior
         differs = differs or found
     raise ExportError(
         f"Layer {name!r} is a {type(layer).__name__}, which murho does not know. {differs} Teach it to murho by these "
-        f"lines, completed and run before the export:\n\n{registration(layer)}\n"
+        f"lines, completed and run before the export:\n\n{registration(layer, drawn)}\n"
     )
 
 
-def _difference(posterior: Posterior) -> str:
+def _difference(posterior: Posterior, drawn: Counter[str]) -> str:
     """What a layer does otherwise than one of its kind, in words; nothing where it does the same.
+
+    `drawn` counts what it is seen to draw, by tensor.
 
     Both run alone, on the same numbers with the same weights. That its first call agrees is no proof for all that its
     network may ask of it: the export's own proof is.
@@ -97,6 +100,7 @@ def _difference(posterior: Posterior) -> str:
             with torch.no_grad(), _counted(posterior.module, sampled):
                 reference = Reference(network, {"layer": posterior}, plan)
                 theirs = reference.given(inputs, draws, generator_epsilon(_SEED), observed=False)
+            drawn.update(sampled)
         except Exception as failure:  # whatever the user's forward raises
             return f"Given {shapes}, as {name} takes it, it fails ({type(failure).__name__}: {failure})."
         odd = [tensor for tensor in samplers_of(posterior.module) if sampled[tensor] != times.get(tensor, 0)]

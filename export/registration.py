@@ -1,14 +1,20 @@
 """The lines that teach murho a layer of the user's own, written for its very class."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from .samplers import samplers_of
 
 
-def registration(layer: Any) -> str:
-    """A call of `register_layer` for the layer's class, to be completed with what its forward computes."""
-    cls, shapes = type(layer), {name: tuple(sampler.mu.shape) for name, sampler in samplers_of(layer).items()}
+def registration(layer: Any, drawn: Collection[str]) -> str:
+    """A call of `register_layer` for the layer's class, to be completed with what its forward computes.
+
+    `drawn` are the tensors that its forward pass was seen to draw; if there are none, it is written for all.
+    """
+    samplers = samplers_of(layer).items()
+    cls = type(layer)
+    shapes = {name: tuple(sampler.mu.shape) for name, sampler in samplers if name in drawn or not drawn}
     names = "".join(f'"{name}", ' for name in shapes)
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
     lines = ["from murho.export import register_layer"]

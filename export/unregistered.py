@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from types import MethodType
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ _NO_ONES = (*_NOT_THE_USERS, "numpy", "builtins", "types", "functools", "collect
 
 
 def unregistered(network: nn.Module) -> list[ExportError]:
-    """Why Bayesian layers cannot be exported that torch does not know of, and what to change; notes on other modules."""
+    """Why Bayesian layers that torch does not know of are refused, and what to change; other modules are noted."""
     known = set(network.modules())
     refused = []
     for name, module in network.named_modules():
@@ -72,6 +72,11 @@ def exchange(module: nn.Module, twin: Callable[[nn.Module], nn.Module]) -> None:
             return twin(value)
         if isinstance(value, MethodType):
             return MethodType(value.__func__, exchanged(value.__self__))
+        if isinstance(value, FunctionType) and _enclosed(value):
+            cells = tuple(CellType(exchanged(part)) for part in _enclosed(value))
+            new = FunctionType(value.__code__, value.__globals__, value.__name__, value.__defaults__, cells)
+            new.__kwdefaults__ = value.__kwdefaults__
+            return new
         if isinstance(value, tuple | set | frozenset):
             parts = [exchanged(part) for part in value]
             return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
@@ -97,6 +102,14 @@ def _plain(module: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, value) for name, value in list(vars(module).items()) if name not in _OWN)
 
 
+def _enclosed(function: FunctionType) -> list[Any]:
+    """What a function found around it when it was made, as a lambda in __init__ finds self."""
+    try:
+        return [cell.cell_contents for cell in function.__closure__ or ()]
+    except ValueError:  # one that has no value yet
+        return []
+
+
 def _is_object(value: Any) -> bool:
     """An instance of a class of the user's own, in whose attributes modules may be."""
     return (
@@ -116,6 +129,9 @@ def _modules_in(value: Any, path: str) -> Iterator[tuple[str, nn.Module]]:
             yield path, value
         elif isinstance(value, MethodType):
             stack.append((path, value.__self__))
+        elif isinstance(value, FunctionType) and id(value) not in seen:
+            seen.add(id(value))
+            stack += zip(value.__code__.co_freevars, _enclosed(value), strict=False)
         elif isinstance(value, dict | list | tuple | set | frozenset) and id(value) not in seen:
             seen.add(id(value))
             items = value.items() if isinstance(value, dict) else enumerate(value)

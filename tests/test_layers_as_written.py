@@ -15,6 +15,7 @@ from blitz.modules.weight_sampler import TrainableRandomDistribution as BlitzSam
 from cases import RHO, Forward, rows, tokens
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import prune
 
 import murho
 from murho.export import register_layer, to_onnx, to_pt2, to_torchscript
@@ -460,3 +461,184 @@ def test_a_subclass_of_a_registered_layer_is_one(tmp_path: Path, forgotten) -> N
         pass
 
     assert to_onnx(nn.Sequential(Default()), tmp_path / "net.onnx", rows(4)).sites[0].kind == "Gated"
+
+
+# Layers that torch does not know of
+
+
+class Helper:
+    """No module."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        self.layers = layers
+
+
+class Kept(nn.Module):
+    """Two layers, kept as a function makes of them: `keep` gives self.layers, and `two` finds them there again."""
+
+    def __init__(self, keep: Callable[..., Any], two: Callable[[Any], Any], registered: bool) -> None:
+        super().__init__()
+        layers = blitz.BayesianLinear(4, 4, **RHO), blitz.BayesianLinear(4, 2, **RHO)
+        if registered:
+            self.first, self.second = layers
+        self.layers, self.two = keep(*layers), two
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.two(self.layers)
+        return second(torch.tanh(first(x)))
+
+
+KEPT: dict[str, tuple[Callable[..., Any], Callable[[Any], Any], str]] = {
+    "list": (
+        lambda a, b: [a, b], lambda kept: kept,
+        r"^Kept keeps modules in self\.layers, a plain list, where torch does not see them: self\.layers\[0\], "
+        r"self\.layers\[1\]\. They are not in network\.parameters\(\), so an optimizer does not train them, nor in its "
+        r"state_dict\. Write self\.layers = nn\.ModuleList\(…\), and train",
+    ),
+    "tuple": (lambda a, b: (a, b), lambda kept: kept, r"self\.layers, a plain tuple, .* nn\.ModuleList\(…\)"),
+    "dict": (
+        lambda a, b: {"a": a, "b": b}, lambda kept: (kept["a"], kept["b"]),
+        r"self\.layers, a plain dict, .*: self\.layers\['a'\], self\.layers\['b'\]\. .* nn\.ModuleDict\(…\)",
+    ),
+    "lists in one another": (
+        lambda a, b: [[a], {"b": (b,)}], lambda kept: (kept[0][0], kept[1]["b"][0]),
+        r"self\.layers\[0\]\[0\], self\.layers\[1\]\['b'\]\[0\]\. .* nn\.ModuleList\(…\)",
+    ),
+    "an object that is no module": (
+        Helper, lambda kept: kept.layers,
+        r"self\.layers, a Helper, which is no module, .*: self\.layers\.layers\[0\], "
+        r".*Let Helper inherit from nn\.Module",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_layers_that_torch_does_not_know_of_are_named_with_the_change(tmp_path: Path, how: str) -> None:
+    keep, two, words = KEPT[how]
+    network = Kept(keep, two, registered=False)
+    assert not list(network.parameters())
+    with pytest.raises(murho.ExportError, match=words):
+        to_onnx(network, tmp_path / "net.onnx", rows(4))
+
+
+@pytest.mark.parametrize("how", KEPT)
+def test_containers_of_layers_that_are_registered_too_change_nothing(tmp_path: Path, how: str) -> None:
+    keep, two, _ = KEPT[how]
+    network = Kept(keep, two, registered=True)
+    before = network.layers
+    to_onnx(network, tmp_path / "net.onnx", rows(4))
+    check_moments(tmp_path / "net.onnx", network, rows(4))
+    assert network.layers is before
+    assert list(two(before)) == [network.first, network.second]
+
+
+def test_the_advice_for_a_list_makes_it_exportable(export) -> None:
+    keep, two, _ = KEPT["list"]
+    network = Kept(keep, two, registered=False)
+    network.layers = nn.ModuleList(network.layers)
+    assert len(list(network.parameters())) == 16
+    export(network, rows(4))
+
+
+def test_torchs_own_layers_in_a_plain_list_are_exported_with_a_note(export) -> None:
+    network = Kept(lambda a, _: [nn.Linear(4, 4), a], lambda kept: kept, registered=False)
+    network.head = network.layers.pop()
+    network.two = lambda kept: (kept[0], network.head)
+    with pytest.warns(
+        UserWarning, match=r"self\.layers\[0\]\. .* They are exported as they are\. Write self\.layers = "
+    ):
+        export(network, rows(4))
+
+
+def test_a_kept_method_of_a_layer_is_refused_and_the_layer_itself_is_not(tmp_path: Path) -> None:
+    network = Forward(lambda net, x: net.sample(x), layer=blitz.BayesianLinear(4, 2, **RHO))
+    network.sample = network.layer.forward
+    with pytest.raises(murho.ExportError, match=r"Forward keeps a method of a layer, self\.sample, .* Keep the layer"):
+        to_onnx(network, tmp_path / "net.onnx", rows(4))
+    network.sample = network.layer
+    to_onnx(network, tmp_path / "net.onnx", rows(4))
+
+
+def test_a_layer_may_be_called_by_its_forward_or_with_names(tmp_path: Path) -> None:
+    layers = {name: blitz.BayesianLinear(4, 4, **RHO) for name in ("a", "b")}
+    network = Forward(lambda net, x: net.b.forward(torch.tanh(net.a(x=x))), **layers)
+    to_onnx(network, tmp_path / "net.onnx", rows(4), sampling="local")
+    to_onnx(network, tmp_path / "net.onnx", rows(4))
+    check_moments(tmp_path / "net.onnx", network, rows(4))
+
+
+def test_a_network_may_inherit_from_blitzs_module(tmp_path: Path) -> None:
+    class Net(BlitzModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = blitz.BayesianLinear(4, 2, **RHO)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(self.layer(x))
+
+    assert [site.layer for site in to_onnx(Net(), tmp_path / "net.onnx", rows(4)).sites] == ["layer"]
+
+
+# Pruned layers
+
+
+def removed(layer: nn.Module) -> nn.Module:
+    """Weights below 0.08 are removed from the sampler: μ = 0, σ = 0."""
+    with torch.no_grad():
+        small = layer.weight_sampler.mu.abs() < 0.08
+        layer.weight_sampler.mu[small] = 0.0
+        layer.weight_sampler.rho[small] = -torch.inf
+    assert 0 < small.sum() < small.numel()
+    return layer
+
+
+@pytest.mark.parametrize("options", [{}, {"storage": "half"}, {"sampling": "local"}], ids=["", "half", "local"])
+def test_removed_weights_stay_removed(export, tmp_path: Path, options: dict[str, str]) -> None:
+    torch.manual_seed(0)
+    layers = removed(blitz.BayesianLinear(4, 6, **RHO)), removed(blitz.BayesianLinear(6, 2, **RHO))
+    card = export(nn.Sequential(layers[0], nn.Tanh(), layers[1]), rows(4), **options)
+    assert not card.sites[0].trained  # what is left of ρ is where BLiTZ starts it
+
+
+def test_a_network_whose_every_weight_has_no_spread_is_refused(tmp_path: Path) -> None:
+    layer = blitz.BayesianLinear(4, 2)
+    for sampler in (layer.weight_sampler, layer.bias_sampler):
+        sampler.rho.data.fill_(-torch.inf)
+    with pytest.raises(murho.ExportError, match=r"σ is 0 for every weight of the network that is not frozen"):
+        to_onnx(nn.Sequential(layer), tmp_path / "net.onnx", rows(4))
+
+
+@pytest.mark.parametrize("how", ["new tensors", "torch's prune"])
+def test_pruning_the_layer_alone_changes_nothing_and_is_said(tmp_path: Path, how: str) -> None:
+    network = nn.Sequential(blitz.BayesianLinear(4, 6, **RHO), nn.Tanh(), nn.Linear(6, 1))
+    to_onnx(network, tmp_path / "before.onnx", rows(4))
+    layer = network[0]
+    if how == "new tensors":
+        keep = layer.weight_mu.detach().abs() > 0.08
+        layer.weight_mu = nn.Parameter(layer.weight_mu.detach() * keep)
+        layer.weight_rho = nn.Parameter(layer.weight_rho.detach().masked_fill(~keep, -30.0))
+    else:
+        prune.l1_unstructured(layer, "weight_mu", 0.5)
+        prune.l1_unstructured(layer, "weight_rho", 0.5)
+    words = r"weight_mu differs from weight_sampler\.mu, and weight_rho from weight_sampler\.rho: the network draws its"
+    with pytest.warns(UserWarning, match=words):
+        to_onnx(network, tmp_path / "after.onnx", rows(4))
+    ours, before = (murho.load(tmp_path / f"{name}.onnx").samples(rows(4)) for name in ("after", "before"))
+    np.testing.assert_array_equal(ours, before)
+
+
+def test_torchs_prune_works_on_samplers_and_on_layers_of_torch(export) -> None:
+    torch.manual_seed(0)
+    layer, head = blitz.BayesianLinear(4, 6, **RHO), nn.Linear(6, 1)
+    prune.l1_unstructured(layer.weight_sampler, "mu", 0.5)
+    prune.l1_unstructured(layer.weight_sampler, "rho", 0.5)
+    prune.l1_unstructured(head, "weight", 0.5)
+    assert (layer.weight_sampler.mu == 0).sum() == 12
+    with pytest.warns(UserWarning, match=r"weight_sampler\.rho was pruned to 0, and there σ is softplus\(0\) = 0\.69"):
+        export(nn.Sequential(layer, nn.Tanh(), head), rows(4))
+
+
+def test_old_weight_norm_is_copied(tmp_path: Path) -> None:
+    with pytest.warns(FutureWarning):
+        normed = nn.utils.weight_norm(nn.Linear(4, 3))
+    to_onnx(nn.Sequential(normed, blitz.BayesianLinear(3, 2, **RHO)), tmp_path / "net.onnx", rows(4))

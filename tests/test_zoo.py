@@ -9,7 +9,6 @@ CONSTANT = "an argument that is no tensor"
 SHARED = "an input that all rows share"
 IDS = "ids or values of shape [B]"
 COLUMNS = "columns of whole numbers are taken for tokens"
-LAYERS = "a layer as people change it is not recognised"
 KNOWN = {
     "continual": CONSTANT,
     "conv_lstm": LENGTH,
@@ -21,10 +20,6 @@ KNOWN = {
     "multi_task_flag": CONSTANT,
     "neural_recommender": COLUMNS,
     "one_column": IDS,
-    "other_defaults": LAYERS,
-    "pasted_layer": LAYERS,
-    "pasted_whole": LAYERS,
-    "plain_list": "layers in a plain list are not named as such",
     "question_answering_lengths": "only sequences as long as the first are of any length",
     "recommender": IDS,
     "rounding_limit": "float32's own distance from float64 counts as a difference",

@@ -144,7 +144,9 @@ def find_axes(
     free, fixed = asked.places(signature)
     signature = tuple(replace(one, free={}) for one in signature)
     looks = [
-        (k, 1) for k, one in enumerate(signature) if not one.shared and one.example.dim() == (3 if one.is_float else 2)
+        (k, 1)
+        for k, one in enumerate(signature)
+        if not one.shared and one.example.dim() == (3 if one.is_float or isinstance(one.limit, tuple) else 2)
     ]
     looks += _of_shared(signature, [int(signature[k].example.shape[axis]) for k, axis in looks])
     places = [*dict.fromkeys([*free, *(place for place in looks if place not in fixed)])]

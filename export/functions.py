@@ -160,6 +160,7 @@ _BIAS_GROUPS = """bias_shape = Concat<axis = 0>(count, groups1, free)
   bias_groups = Transpose<perm = [1, 0, 2]>(bias_split)
   bias_flat = Reshape(bias_groups, free)"""
 
+# A number that has no row is an error of Gather's, or NaN where a host's Gather has none: never another draw's row.
 _EMBEDDING = """
   rows1 = Shape<start = 1, end = 2>(weight)
   width1 = Shape<start = 2>(weight)
@@ -176,8 +177,16 @@ _EMBEDDING = """
   order = Range(zero, count0, one)
   order_column = Unsqueeze(order, axis1)
   start = Mul(order_column, rows1)
-  index = Add(tokens, start)
-  vectors = Gather<axis = 0>(table, index)
+  inside = Add(tokens, start)
+  below = Less(tokens, zero)
+  above = GreaterOrEqual(tokens, rows1)
+  unknown = Or(below, above)
+  end = Shape<start = 0, end = 1>(table)
+  index = Where(unknown, end, inside)
+  found = Gather<axis = 0>(table, index)
+  unknown_column = Unsqueeze(unknown, free)
+  nan = Constant<value = float {nan}>()
+  vectors = Where(unknown_column, nan, found)
   middle = Shape<start = 1>(x)
   y_shape = Concat<axis = 0>(free, middle, width1)
 """

@@ -123,9 +123,12 @@ def embedding(x: Tensor, weight: Tensor, max_norm: float, norm_type: float, shar
     """BayesianEmbedding: x int64 [S·B or B, …] -> [S·B, …, W], with weight [S, R, W].
 
     With a `max_norm` above 0, looked-up vectors that are longer are shortened to it, as torch.embedding_renorm_ does.
+    A number that has no row is an error, and not another draw's row.
     """
     count, rows, width = weight.shape
-    index = x.reshape(1 if shared else count, -1) + torch.arange(count, device=x.device).unsqueeze(1) * rows
+    tokens = x.reshape(1 if shared else count, -1)
+    index = tokens + torch.arange(count, device=x.device).unsqueeze(1) * rows
+    index = torch.where((tokens < 0) | (tokens >= rows), count * rows, index)
     y = weight.reshape(-1, width)[index]
     if max_norm > 0.0:
         length = torch.linalg.vector_norm(y, norm_type, dim=-1, keepdim=True)

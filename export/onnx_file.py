@@ -5,6 +5,7 @@ The kernels enter the exporter as opaque custom operators, each of which it turn
 """
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import onnx.defs
 import torch
 from onnx import TensorProto
 from onnx.numpy_helper import to_array
-from onnxscript import values
+from onnxscript import opset18, values
 from onnxscript.function_libs.torch_lib.ops.core import aten_view
 from torch import Tensor, nn
 from torch._ops import OperatorBase
@@ -230,7 +231,18 @@ def _translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     table = {getattr(torch.ops.murho, writer.__name__).default: writer for writer in writers}
     # torch's own translation of reshape takes a size of 0 for ONNX's "as it was".
     table[torch.ops.aten.reshape.default] = aten_view
+    table[torch.ops.aten.embedding.default] = _lookup
     return {**table, torch.ops.murho.recurrent.default: translation}
+
+
+def _lookup(weight, indices, padding_idx=-1, scale_grad_by_freq=False, sparse=False):  # type: ignore[no-untyped-def]
+    """torch's embedding, for which a number below 0 is an error; to ONNX's Gather it counts from the end."""
+    indices = opset18.Cast(indices, to=TensorProto.INT64)
+    rows = opset18.Shape(weight, start=0, end=1)
+    unknown = opset18.Or(opset18.Less(indices, [0]), opset18.GreaterOrEqual(indices, rows))
+    last: Any = [-1]
+    found = opset18.Gather(weight, opset18.Where(unknown, rows, indices), axis=0)
+    return opset18.Where(opset18.Unsqueeze(unknown, last), math.nan, found)
 
 
 def _recurrent(x: Any, h: Any, shared: bool, state_shared: bool) -> dict[str, int]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+Limit = int | tuple[int | None, ...] | None
+
 
 @dataclass(frozen=True, eq=False)
 class Input:
@@ -19,8 +21,9 @@ class Input:
     """Whether all rows of a batch share it."""
     free: Mapping[int, str] = field(default_factory=dict)
     """Axes beside the batch that have any length, and what they are called: axes of one name are equally long."""
-    limit: int | None = None
-    """How many different tokens there are, if an embedding reads them."""
+    limit: Limit = None
+    """How many different tokens there are, if an embedding reads them; or categories, of each column along the last
+    axis."""
 
     @property
     def is_float(self) -> bool:
@@ -37,7 +40,7 @@ class Input:
         if self.shared:
             return tuple(self.free.get(axis, f"axis{axis}") for axis in range(self.example.dim()))
         usual = {2: ("feature",), 3: ("time", "feature"), 4: ("channel", "height", "width")}
-        rest = usual.get(self.example.dim(), ()) if self.is_float else ()
+        rest = usual.get(self.example.dim(), ()) if self.is_float or isinstance(self.limit, tuple) else ()
         if not self.is_float and self.example.dim() == 2 and self.free:
             rest = ("time",)
         if not rest:

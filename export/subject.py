@@ -1,13 +1,11 @@
 """What is being exported: a network, its posteriors, and what trial runs learnt of it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from blitz.modules import BayesianEmbedding
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
@@ -18,6 +16,7 @@ from ..runtime.errors import ExportError, InputError
 from . import diagnosis
 from .arguments import read_arguments
 from .axes import NOTHING_FOUND, Asked, Found, find_axes
+from .categories import find_limits
 from .modes import note_modes
 from .montecarlo import Plan, trial_run
 from .posterior import Posterior
@@ -74,7 +73,9 @@ class Subject:
                 rows = x.reshape(-1, x.shape[-1] if x.dim() > 1 else 1)
                 spread = rows.std(dim=0) if len(rows) > 1 else torch.ones(rows.shape[-1])  # columns may differ in size
                 generator = torch.Generator().manual_seed(batch)
-                x = x + 0.1 * spread * torch.randn(x.shape, generator=generator)
+                moved = x + 0.1 * spread * torch.randn(x.shape, generator=generator)
+                known = one.limit if isinstance(one.limit, tuple) else (None,)
+                x = torch.where(torch.tensor([limit is None for limit in known]), moved, x)  # categories stay
             elif one.shared and x.dim():
                 x = x.roll(batch, dims=-1)  # other values, of which none is new
             made.append(x)
@@ -122,10 +123,12 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked
     """Run the network a few times on the example, and note what that says of it."""
     network, posteriors, plan, signature = untried.network, untried.posteriors, untried.plan, untried.signature
     try:
-        with _token_limits(network, posteriors, examples) as limits:
-            unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
-            alone = replace(untried, plan=replace(plan, scaling=unscaled, noise=None, horizon=1))
-            outputs = alone.reference.free(examples, 1, seed=0)  # in the network's own shape
+        unscaled = replace(plan.scaling, output_mean=(0.0,), output_scale=(1.0,))
+        alone = replace(untried, plan=replace(plan, scaling=unscaled, noise=None, horizon=1))
+        outputs = alone.reference.free(examples, 1, seed=0)  # in the network's own shape
+        limits = find_limits(network, posteriors, signature, lambda x: alone.reference.free(x, 1, seed=0))
+        signature = tuple(replace(one, limit=limit) for one, limit in zip(signature, limits, strict=True))
+        untried, alone = (replace(subject, signature=signature) for subject in (untried, alone))
     except ExportError:
         raise
     except Exception as error:  # whatever the user's forward raises
@@ -156,8 +159,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked
                 'sampling="local" needs a BayesianLinear whose input is [rows, features], one row for each of the '
                 'batch; the network has none. Use sampling="weights".'
             )
-    signature = tuple(replace(one, limit=limit) for one, limit in zip(signature, limits, strict=True))
-    subject = replace(untried, plan=plan, signature=signature)
+    subject = replace(untried, plan=plan)
     outputs = subject.reference.free(examples, 1, seed=0)
     with refusals:
         _check_repeatable(subject)
@@ -375,26 +377,3 @@ def _check_repeatable(subject: Subject) -> None:
     if any(not np.array_equal(one, again) for one, again in twice.values()):
         reason = diagnosis.unrepeatable(subject.reference, subject.examples)
         raise ExportError(reason or "The network gives two answers for the same weights and inputs.")
-
-
-@contextmanager
-def _token_limits(
-    network: nn.Module, posteriors: dict[str, Posterior], examples: Sequence[Tensor]
-) -> Iterator[list[int | None]]:
-    """How many different tokens each input may hold: the rows of the embeddings that read it as it comes."""
-    limits: list[int | None] = [None for _ in examples]
-
-    def note(module: Any, inputs: Any) -> None:
-        for k, x in enumerate(examples):
-            if not x.is_floating_point() and inputs[0].shape == x.shape and torch.equal(inputs[0].cpu(), x):
-                limits[k] = min(limits[k] or readers[module], readers[module])
-
-    readers = {module: module.num_embeddings for module in network.modules() if isinstance(module, nn.Embedding)}
-    bayesian = [posterior for posterior in posteriors.values() if posterior.kind.cls is BayesianEmbedding]
-    readers |= {posterior.module: posterior.shapes["weight"][0] for posterior in bayesian}
-    handles = [module.register_forward_pre_hook(note) for module in readers]
-    try:
-        yield limits
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -252,7 +252,10 @@ def _array(where: str, value: Any) -> None:
         raise ValueError(f"{where}: {value['name']!r} has {len(value['axes'])} axes and {len(shape)} sizes")
     if names and (shape[-1:] or [0])[0] not in ((None, len(names)) if len(shape) > 1 or len(names) == 1 else ()):
         raise ValueError(f"{where}: {value['name']!r} has {len(names)} names for {shape[-1:]}")
-    if limit is not None and value["dtype"] != "int64":
+    if isinstance(limit, list):
+        if value["dtype"] == "bool" or [len(limit)] != (shape[-1:] if len(shape) > 1 else [1]):
+            raise ValueError(f"{where}: {value['name']!r} has {len(limit)} limits for {shape[-1:]}")
+    elif limit is not None and value["dtype"] != "int64":
         raise ValueError(f"{where}: {value['name']!r} has a limit, and is no tokens")
 
 
@@ -263,6 +266,11 @@ def _noise(where: str, value: Any) -> None:
         raise ValueError(f"{where}: {value['degrees']} degrees of freedom do not go with {value['distribution']}")
 
 
+def _limits(where: str, value: Any) -> None:
+    limit = _whole(1, 2**63 - 1)
+    (_list(_perhaps(limit), 1) if type(value) is list else limit)(where, value)
+
+
 _NUMBERS = _list(_number, 1)
 _ARRAY = _fields(
     name=_name,
@@ -271,7 +279,7 @@ _ARRAY = _fields(
     dtype=_choice("float32", "int64", "bool"),
     names=_list(_text),
     unit=_text,
-    limit=_perhaps(_whole(1, 2**63 - 1)),
+    limit=_perhaps(_limits),
 )
 _NOISE = _fields(distribution=_choice(*DISTRIBUTIONS), degrees=_whole(0, MOST_SIZE), scale=_list(_not_negative))
 _CARD = _fields(

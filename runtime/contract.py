@@ -182,8 +182,9 @@ class Array:
     names: tuple[str, ...] = ()
     """Names along the last axis, or empty."""
     unit: str = ""
-    limit: int | None = None
-    """Of tokens: how many there are; each is from 0 to limit - 1."""
+    limit: int | tuple[int | None, ...] | None = None
+    """Of tokens: how many there are; each is from 0 to limit - 1. Or one for each column along the last axis: of
+    categories their number, of anything else None. A category in a float column is cut to a whole number."""
 
     @property
     def shared(self) -> bool:
@@ -329,7 +330,9 @@ def _cut(text: object) -> str:
 
 
 def _array(data: dict[str, Any]) -> Array:
-    return Array(**{**data, **{key: tuple(data[key]) for key in ("axes", "shape", "names")}})
+    limit = data["limit"]
+    parts = {key: tuple(data[key]) for key in ("axes", "shape", "names")}
+    return Array(**{**data, **parts, "limit": tuple(limit) if isinstance(limit, list) else limit})
 
 
 def _scaling(data: dict[str, Any]) -> Scaling:

@@ -211,6 +211,7 @@ class OnnxEngine:
         except MemoryError:
             raise
         except Exception as error:  # as above
+            _check_looked_up(error)
             raise ArtifactError(f"ONNX Runtime cannot evaluate {self._path}: {_said(error)}") from None
         _check_results(self._path, self._card, results, len(draws), len(inputs[0]))
         return results
@@ -330,6 +331,7 @@ class _TorchEngine:
             except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # torch raises nearly anything
+                _check_looked_up(error)
                 raise ArtifactError(f"torch {torch.__version__} cannot evaluate {self._path}: {_said(error)}") from None
         results = tuple(part.cpu().numpy() for part in (result if isinstance(result, tuple) else (result,)))
         _check_results(self._path, self._card, results, len(draws), len(inputs[0]))
@@ -374,6 +376,15 @@ def _check_results(path: Path, card: Card, results: Sequence[Any], draws: int, r
                 f"{path} answers with {array.name} {getattr(result, 'shape', type(result).__name__)} where its card "
                 f"says float32 [draws = {draws}, rows = {rows}, {', '.join(map(str, shape[2:]))}]. Export it again."
             )
+
+
+def _check_looked_up(error: Exception) -> None:
+    """Raises InputError where an engine says that an index is out of range: only inputs hold such."""
+    if re.search(r"out of data bounds|index out of range|is out of bounds for dimension", str(error)):
+        raise InputError(
+            "The inputs hold a category or token, or a sequence is longer, than what the network has an embedding or "
+            "place for. Compare them with the data that the network was trained on."
+        ) from None
 
 
 def _said(error: Exception) -> str:

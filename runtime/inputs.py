@@ -371,9 +371,9 @@ def _checked(x: Any, expected: Array) -> NDArray[Any]:
             )
     if array.size == 0:
         raise InputError(f"{name} is empty: {array.shape}. Expected [{shape}] with at least one of each.")
-    most = np.iinfo(np.int64).max if expected.limit is None else expected.limit - 1
-    if expected.dtype == "int64" and (expected.limit is not None or array.dtype == np.uint64):
-        least = 0 if expected.limit is not None else np.iinfo(np.int64).min
+    limit = expected.limit if isinstance(expected.limit, int) else None
+    if expected.dtype == "int64" and (limit is not None or array.dtype == np.uint64):
+        least, most = (0, limit - 1) if limit is not None else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
         if array.min() < least or array.max() > most:
             raise InputError(f"{name} must hold tokens from {least} to {most}, but has {array.min()} … {array.max()}.")
     with np.errstate(over="ignore"):
@@ -383,4 +383,19 @@ def _checked(x: Any, expected: Array) -> NDArray[Any]:
         raise InputError(
             f"{name} must be finite, but {name}{list(place)} is {array[place]}. Fill or drop such rows first."
         )
+    if isinstance(expected.limit, tuple):
+        _check_categories(array.reshape(-1, len(expected.limit)), expected)
     return array
+
+
+def _check_categories(rows: NDArray[Any], expected: Array) -> None:
+    """Refuse categories that the network does not know, in rows [N, columns]."""
+    assert isinstance(expected.limit, tuple)
+    for column, limit in enumerate(expected.limit):
+        values = rows[:, column]
+        if limit is not None and (values.min() < 0 or values.max() >= limit):
+            called = f" ({expected.names[column]})" if expected.names else ""
+            raise InputError(
+                f"Column {column}{called} of {expected.name} must hold categories from 0 to {limit - 1}, but has "
+                f"{values.min():g} … {values.max():g}."
+            )

@@ -26,7 +26,13 @@ def typical_input(array: Array, scaling: Scaling, rows: int, window: int | None 
     generator = np.random.default_rng(0)
     if array.dtype == "bool":  # each row has both: a mask of one of them alone may leave nothing
         return np.asarray(np.indices(sizes).sum(axis=0) % 2 == 0)
+    limits = array.limit if isinstance(array.limit, tuple) else (array.limit,)
     if array.dtype == "int64":
-        return generator.integers(0, array.limit or 2, sizes)
+        return generator.integers(0, [limit or 2 for limit in limits], sizes)
     x = generator.standard_normal(sizes) * scaling.input_scale + scaling.input_mean
-    return (1 + x if scaling.values == "returns" else x).astype(np.float32)  # returns are of values around 1
+    x = (1 + x if scaling.values == "returns" else x).astype(np.float32)  # returns are of values around 1
+    for column, limit in enumerate(limits):
+        if limit is not None:
+            part = x.reshape(-1, len(limits))[:, column]  # a view of x
+            part[:] = generator.integers(0, limit, part.shape)
+    return x

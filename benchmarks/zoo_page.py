@@ -403,7 +403,7 @@ def main() -> int:
             print(f"{name}: {type(error).__name__}: {error}", flush=True)
             continue
         entries[name] = found, seen, mended
-        print(name, mended or seen, flush=True)
+        print(name, seen, mended or "", flush=True)
     if arguments.write and not failed:
         arguments.write.write_text(page(entries), encoding="utf-8")
     return int(failed > 0)

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 24, 2]",)
+NOTES = ("Axis 1 of x (time) is fixed at 24, the example's length",)
 
 
 class ConvLSTM(nn.Module):

@@ -1,6 +1,6 @@
 """Days ahead, filled column by column.
 
-As above, for a number of days that the network knows; here the window's length stays free.
+The number of days ahead is the network's own, so the window's length stays free.
 """
 
 import torch

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 10, 2]",)
+NOTES = ("Axis 1 of x (time) is fixed at 10, the example's length",)
 
 
 class FilledColumns(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Graphs"
 INPUTS = ("x [B, 5, 3]",)
+NOTES = ("Axis 1 of x (time) is fixed at 5",)
 
 
 class GraphConvolution(nn.Module):

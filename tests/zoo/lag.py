@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 21, 1]",)
+NOTES = ("Axis 1 of x (time) is fixed at 21, the example's length",)
 
 
 class LastWeek(nn.Module):

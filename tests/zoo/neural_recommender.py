@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Tables"
 INPUTS = ("x [B, 2]",)
+NOTES = ("Axis 1 of x is fixed at 2",)
 
 
 class NeuralRecommender(nn.Module):

@@ -1,6 +1,7 @@
 """Question answering: where the answer starts and ends.
 
-A context and a question, read by the same embedding and attended to each other; two outputs, a score for each word.
+A context and a question, read by the same embedding and attended to each other; two outputs, a
+score for each word, so their length is fixed for calibration unless `free=` says otherwise.
 """
 
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 
 GROUP = "Text"
 OPTIONS = {"outputs": ("start", "end")}
-INPUTS = ("context [B, T]", "question [B, T]")
+INPUTS = ("context [B, 14]", "question [B, T]")
+NOTES = ("Axis 1 of context is fixed at 14, the example's length: at 17 the network's start has 17 values",)
 
 
 class Reader(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 39, 3]",)
+NOTES = ("Axis 1 of x (time) is fixed at 39",)
 
 
 class Reshaped(nn.Module):

@@ -1,6 +1,6 @@
 """An output that is squeezed.
 
-`squeeze()` takes every axis of length 1 away, the rows' too where there is one row. Say which axis is meant.
+`squeeze()` takes every axis of length 1 away. Where there is a single row, torch takes that axis too; the file keeps it.
 """
 
 import torch
@@ -21,21 +21,11 @@ class Squeezed(nn.Module):
         return self.fc2(torch.relu(self.fc1(x))).squeeze()
 
 
-class SqueezedLast(Squeezed):
-    def forward(self, x):
-        return self.fc2(torch.relu(self.fc1(x))).squeeze(-1)
-
-
 SHOWN = (Squeezed.forward,)
-SHOWN_MENDED = (SqueezedLast.forward,)
 
 
 def network():
     return Squeezed()
-
-
-def mended():
-    return SqueezedLast()
 
 
 def example():

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 8, 3]",)
+NOTES = ("Axis 1 of x (time) is fixed at 8",)
 
 
 class StepByStep(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 2, 20]",)
+NOTES = ("Axis 1 of x (time) is fixed at 2",)
 
 
 class TemporalBlock(nn.Module):

@@ -9,6 +9,7 @@ from torch import nn
 
 GROUP = "Time series"
 INPUTS = ("x [B, 6, 2]",)
+NOTES = ("Axis 1 of x (time) is fixed at 6",)
 
 
 class OwnRNN(nn.Module):

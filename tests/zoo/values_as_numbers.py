@@ -8,7 +8,7 @@ from blitz.modules import BayesianLinear
 from torch import nn
 
 GROUP = "What a forward may do"
-REFUSED = "item()"
+REFUSED = ".max().item()"
 INPUTS = ("x [B, 4]",)
 
 

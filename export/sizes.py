@@ -38,9 +38,11 @@ class Conversions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
+        frame = sys._getframe(1)
+        if name == "unbind" and frame.f_code is Tensor.__iter__.__code__:  # its length counts, which is a size
+            name = "__len__"
         if name not in (*BRANCHES, *NUMBERS, "__len__") or not args or not isinstance(args[0], Tensor):
             return func(*args, **(kwargs or {}))
-        frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_code.co_filename in _BETWEEN:
             frame = frame.f_back
         file = frame.f_code.co_filename
@@ -52,7 +54,8 @@ class Conversions(TorchFunctionMode):
         finally:
             self.of_sizes, self.line = False, None
         if sizes is not None and not inside:
-            self.found.append(Conversion(Line(file, frame.f_lineno), sizes or (value,)))
+            count = len(value) if isinstance(value, tuple) else value
+            self.found.append(Conversion(Line(file, frame.f_lineno), sizes or (count,)))
         return value
 
 

@@ -84,6 +84,8 @@ def _traced(
     def note(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
         if conversions.of_sizes or not issubclass(category, torch.jit.TracerWarning):  # type: ignore[attr-defined]
             return
+        if str(message).startswith("Iterating over a tensor"):  # `conversions` knows how often
+            return
         if conversions.line is not None or not is_library(filename):
             decided.append(conversions.line or Line(filename, lineno))
 

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from blitz.modules import (
     BayesianLSTM,
 )
 from onnx.numpy_helper import to_array
-from torch import nn
+from torch import Tensor, nn
 
 import murho
 from murho.export import functions, onnx_file, samplers, to_onnx, to_torchscript, torchscript_file, verify, writer
@@ -454,3 +455,23 @@ def test_the_digest_of_the_posterior(exported) -> None:
     card = murho.load(case.onnx).card
     assert card.posterior_sha256 == total.hexdigest()
     assert dataclasses.replace(card, verification={}) != card
+
+
+class Iterating(nn.Module):
+    """Iterates over a tensor [B, 3, 2]: the axis is moved to the front by `first`."""
+
+    def __init__(self, first: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.first = BayesianLinear(2, 1, posterior_rho_init=-2.0), first
+
+    def forward(self, x: Tensor) -> Tensor:
+        total: Tensor = sum(self.layer(part) for part in self.first(x))
+        return total
+
+
+def test_torchscript_iterates_over_an_axis_of_fixed_length(tmp_path: Path) -> None:
+    columns = Iterating(lambda x: x.transpose(0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the axis is fixed
+        card = to_torchscript(columns, tmp_path / "x.pt", torch.randn(4, 3, 2))
+    assert card.inputs[0].shape == (None, 3, 2)

@@ -12,6 +12,7 @@ from zoo import fitted
 
 GROUP = "Training"
 INPUTS = ("x [B, 5]",)
+NOTES = ("task_id = 1: constant in the file",)
 
 
 @variational_estimator

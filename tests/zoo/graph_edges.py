@@ -8,7 +8,8 @@ from blitz.modules import BayesianLinear
 from torch import nn
 
 GROUP = "Graphs"
-INPUTS = ("x [B, 6, 3]", "edge_index [2, 7] for all rows")
+INPUTS = ("x [B, 6, 3]", "edge_index [2, T] for all rows")
+NOTES = ("All rows share the input edge_index", "Axis 1 of x (time) is fixed at 6")
 
 
 class GraphNetwork(nn.Module):

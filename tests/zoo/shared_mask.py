@@ -8,7 +8,8 @@ from blitz.modules import BayesianLinear
 from torch import nn
 
 GROUP = "Text"
-INPUTS = ("x [B, 9, 4]", "mask [9, 9] for all rows")
+INPUTS = ("x [B, T, 4]", "mask [T, T] for all rows")
+NOTES = ("All rows share the input mask",)
 
 
 class MaskedAttention(nn.Module):

@@ -8,7 +8,8 @@ from blitz.modules import BayesianLinear
 from torch import nn
 
 GROUP = "Text"
-INPUTS = ("x [B, 8, 4]", "positions [8, 4] for all rows")
+INPUTS = ("x [B, T, 4]", "positions [T, 4] for all rows")
+NOTES = ("All rows share the input positions",)
 
 
 class GivenPositions(nn.Module):

@@ -1,6 +1,6 @@
 """An output that is squeezed.
 
-`squeeze()` takes every axis of length 1 away. Where there is a single row, torch takes that axis too; the file keeps it.
+`squeeze()` takes every axis of length 1 away. Of a single row torch takes the axis of rows too; the file keeps that one.
 """
 
 import torch

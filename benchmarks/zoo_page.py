@@ -375,7 +375,8 @@ def code(shown: Sequence[Any]) -> list[str]:
 
 
 def quoted(text: str) -> list[str]:
-    return [f"> {line}" for line in text.splitlines()]
+    """A message; one with lines of code in it as it stands."""
+    return [f"> {text}"] if "\n" not in text else ["```text", text, "```"]
 
 
 def anchor(title: str) -> str:

@@ -5,7 +5,6 @@ import zoo
 from zoo_page import checked
 
 KNOWN = {
-    "plain_list": "layers in a plain list are not named as such",
     "rounding_limit": "float32's own distance from float64 counts as a difference",
 }
 """What does not do yet what its file says, and why: a list that only shrinks."""

@@ -1,6 +1,6 @@
 """An output that is squeezed.
 
-`squeeze()` takes every axis of length 1 away. Of a single row torch takes the axis of rows too; the file keeps that one.
+`squeeze()` takes every axis of length 1 away. Of a single row torch takes the axis of rows too; the file keeps that.
 """
 
 import torch

@@ -397,5 +397,9 @@ def _check_categories(rows: NDArray[Any], expected: Array) -> None:
             called = f" ({expected.names[column]})" if expected.names else ""
             raise InputError(
                 f"Column {column}{called} of {expected.name} must hold categories from 0 to {limit - 1}, but has "
-                f"{values.min():g} … {values.max():g}."
+                f"{_shown(values.min())} … {_shown(values.max())}."
             )
+
+
+def _shown(number: Any) -> str:
+    return f"{number:g}" if isinstance(number, np.floating) else str(number)

@@ -44,6 +44,20 @@ class Words(nn.Module):
         return self.head(torch.cat([numbers, self.words(words).mean(1)], dim=1))
 
 
+class Kinds(nn.Module):
+    """Ids [B], floats [B, 3] and whole numbers [B, 2] that are categories, and what all rows share: a mask, a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids, self.kinds = BayesianEmbedding(7, 4, **RHO), nn.Embedding(5, 4)
+        self.pairs, self.head = nn.Embedding(6, 4), BayesianLinear(4, 2, **RHO)
+
+    def forward(self, ids: Tensor, x: Tensor, pair: Tensor, mask: Tensor, table: Tensor) -> Tensor:
+        hidden = self.ids(ids) + self.kinds(x[:, 1].long()) + x[:, :1] * table[ids]
+        hidden = hidden + self.pairs(pair[:, 0]) + self.pairs(pair[:, 1])
+        return self.head(torch.tanh(hidden) * mask)
+
+
 class Steps(nn.Module):
     """x [B, T, 1] -> [B, 1]."""
 
@@ -63,7 +77,7 @@ def rows() -> np.ndarray:
 @pytest.fixture(scope="module")
 def artifacts(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("javascript")
-    paths = {name: folder / f"{name}.onnx" for name in ("forecast", "calibrated", "words", "stream")}
+    paths = {name: folder / f"{name}.onnx" for name in ("forecast", "calibrated", "words", "stream", "kinds")}
     torch.manual_seed(0)
     noise = murho.Noise("student-t", degrees=5, scale=(0.5, 0.7, 0.9))
     about: dict[str, Any] = {"task": "forecast", "noise": noise, "levels": (0.8, 0.95), "seed": 2**63 - 1}
@@ -74,8 +88,18 @@ def artifacts(rows: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dic
     model.save(paths["calibrated"])
     numbers, words = rows[:, :3, 0], np.random.default_rng(2).integers(0, 7, (40, 5))
     to_onnx(Words(), paths["words"], {"numbers": numbers, "words": words})
+    to_onnx(Kinds(), paths["kinds"], kinds(8), shared_inputs=("mask", "table"))
     to_onnx(Steps(), paths["stream"], rows[:16], streaming=True)
     return paths | {"returns": CONFORMANCE / "paths.onnx"}
+
+
+def kinds(count: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(count)
+    x = random.standard_normal((count, 3)).astype(np.float32)
+    x[:, 1] = random.integers(0, 5, count)
+    pair, table = random.integers(0, 6, (count, 2)), random.standard_normal((7, 4)).astype(np.float32)
+    mask = np.array([True, False, True, True])
+    return {"ids": random.integers(0, 7, count), "x": x, "pair": pair, "mask": mask, "table": table}
 
 
 def run(*arguments: str | Path, stdin: str = "") -> str:
@@ -158,6 +182,13 @@ def test_several_inputs_and_tokens(artifacts: dict[str, Path], rows: np.ndarray)
     )
     same(by_name, murho.load(artifacts["words"]).predict(x, 40), rtol=1e-5, atol=1e-5)
     assert by_name == by_place
+
+
+def test_ids_categories_masks_and_shared_inputs(artifacts: dict[str, Path]) -> None:
+    x, model = kinds(4), murho.load(artifacts["kinds"])
+    assert [array.limit for array in model.card.inputs] == [7, (None, 5, None), (6, 6), None, None]
+    (answer,) = ask(artifacts["kinds"], ["predict", {name: array.tolist() for name, array in x.items()}, {"draws": 40}])
+    same(answer["result"], model.predict(x, 40), rtol=1e-5, atol=1e-5)
 
 
 def test_a_streaming_artifact(artifacts: dict[str, Path], rows: np.ndarray) -> None:
@@ -289,6 +320,29 @@ BAD: list[tuple[str, Any, dict[str, Any]]] = [
 ]
 
 
+KINDS = {name: array.tolist() for name, array in kinds(2).items()}
+BAD += [
+    ("kinds", KINDS | changed, {})
+    for changed in (
+        {"ids": [7, 0]},
+        {"ids": [0, -1]},
+        {"ids": [[0], [1]]},
+        {"ids": [0.5, 1.0]},
+        {"ids": [0, 1, 2]},
+        {"x": [[0.5, -1.0, 0.0], [0.0, 3.0, 0.5]]},
+        {"x": [[0.5, 1.5, 0.0], [0.0, 5.25, 0.5]]},
+        {"x": [[0.5, -0.5, 0.0], [0.0, 1e9, 0.5]]},
+        {"pair": [[0, 6], [1, 2]]},
+        {"pair": [[0, 5], [-3, 2]]},
+        {"mask": [1, 0, 1, 1]},
+        {"mask": [True, False, True]},
+        {"mask": [[True, False, True, True]]},
+        {"table": [[0.5] * 4] * 6},
+        {"table": [0.5] * 4},
+    )
+]
+
+
 def javascript(value: Any) -> Any:
     """A Python value as answers.mjs reads it."""
     if isinstance(value, np.ndarray):
@@ -302,7 +356,7 @@ def javascript(value: Any) -> Any:
     return [javascript(part) for part in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("name", ["forecast", "calibrated", "words", "returns"])
+@pytest.mark.parametrize("name", ["forecast", "calibrated", "words", "returns", "kinds"])
 def test_the_same_messages(artifacts: dict[str, Path], name: str) -> None:
     cases = [(x, options) for of, x, options in BAD if of == name]
     model = murho.load(artifacts[name])

@@ -73,7 +73,7 @@ export function placeIn(k, dims) {
 }
 
 /** A number in so many digits, as C's and Python's %g print it. */
-function general(value, digits = 6) {
+export function general(value, digits = 6) {
   if (Object.is(value, -0)) return "-0";
   const [mantissa, power] = value.toExponential(digits - 1).split("e").map(Number);
   if (power >= -4 && power < digits) return String(Number(value.toPrecision(digits)));

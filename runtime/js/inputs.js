@@ -1,7 +1,7 @@
 /** What a caller passes, checked at the door: shape, type, finiteness, range; with the messages of Python's runtime. */
 
 import { InputError } from "./errors.js";
-import { checkScaled, placeIn } from "./finite.js";
+import { checkScaled, general, placeIn } from "./finite.js";
 
 const MAX_DRAWS = 2 ** 32; // the generator takes draws modulo 2^32
 const MAX_SAMPLE_BYTES = 2 ** 31;
@@ -42,10 +42,11 @@ export function asInputs(card, x) {
     throw new InputError(`This network has ${expected.length} inputs: pass a dict or tuple of ${wanted}.`);
   }
   const arrays = parts.map((part, k) => checked(part, expected[k]));
-  const rows = arrays.map((array) => array.dims[0]);
+  const rows = arrays.filter((_, k) => !isShared(expected[k])).map((array) => array.dims[0]);
   if (new Set(rows).size > 1) {
     throw new InputError(`Every input needs the same number of rows, but they have [${rows.join(", ")}].`);
   }
+  checkEquallyLong(expected, arrays);
   checkScaled(card, arrays[0]);
   return arrays;
 }
@@ -175,19 +176,41 @@ export function asNews(card, y, rows) {
   return Array.from({ length: rows }, (_, row) => values.slice(row * width, (row + 1) * width));
 }
 
+/** Refuse free axes of one name that are not equally long. */
+function checkEquallyLong(expected, arrays) {
+  const found = new Map();
+  expected.forEach(({ name, axes, shape }, k) =>
+    axes.forEach((axis, j) => {
+      const got = arrays[k].dims[j];
+      if (shape[j] !== null) return;
+      if (!found.has(axis)) found.set(axis, { name, length: got });
+      const { name: first, length } = found.get(axis);
+      if (got === length) return;
+      throw new InputError(`${name} must have ${length} along its ${axis} axis, as ${first} has, but has ${got}.`);
+    }),
+  );
+}
+
+/** Whether all rows of a batch share an input: it has no batch axis. */
+function isShared({ axes }) {
+  return !axes.includes("batch");
+}
+
 function checked(x, expected) {
   const { name } = expected;
   const shape = described(expected);
   const array = arrayOf(x);
   if (!array) throw new InputError(`${name} must be an array [${shape}]: ${ragged(x)}`);
   const { data, dims, dtype } = array;
-  if (!isNumber(dtype) || (expected.dtype === "int64" && !isInteger(dtype))) {
-    throw new InputError(`${name} must hold numbers that fit ${expected.dtype}, not ${dtype}. Convert it first.`);
+  const fits = { float32: isNumber, int64: isInteger, bool: (type) => type === "bool" }[expected.dtype];
+  if (!fits(dtype)) {
+    const what = expected.dtype === "bool" ? "True and False alone" : `numbers that fit ${expected.dtype}`;
+    throw new InputError(`${name} must hold ${what}, not ${dtype}. Convert it first.`);
   }
   if (dims.length !== expected.shape.length) {
+    const single = isShared(expected) ? "All rows share it." : `A single row needs a batch axis too: ${name}[None].`;
     throw new InputError(
-      `${name} must have ${expected.shape.length} axes [${shape}], but has ${dims.length}: ${tuple(dims)}. ` +
-        `A single row needs a batch axis too: ${name}[None].`,
+      `${name} must have ${expected.shape.length} axes [${shape}], but has ${dims.length}: ${tuple(dims)}. ${single}`,
     );
   }
   expected.axes.forEach((axis, k) => {
@@ -202,7 +225,26 @@ function checked(x, expected) {
   if (!data.length) {
     throw new InputError(`${name} is empty: ${tuple(dims)}. Expected [${shape}] with at least one of each.`);
   }
-  return { data: expected.dtype === "int64" ? tokens(data, expected) : finite(data, dims, name), dims };
+  if (expected.dtype === "bool") return { data: Uint8Array.from(data, Number), dims };
+  const values = expected.dtype === "int64" ? tokens(data, expected) : finite(data, dims, name);
+  if (Array.isArray(expected.limit)) checkCategories(values, expected);
+  return { data: values, dims };
+}
+
+const shown = (value) => (typeof value === "bigint" ? String(value) : general(value));
+
+/** Refuse categories that the network does not know. */
+function checkCategories(values, { name, names, limit }) {
+  limit.forEach((most, column) => {
+    if (most === null) return;
+    const [low, high] = range(values.filter((_, k) => k % limit.length === column));
+    if (low >= 0 && high < most) return;
+    const called = names.length ? ` (${names[column]})` : "";
+    throw new InputError(
+      `Column ${column}${called} of ${name} must hold categories from 0 to ${most - 1}, but has ` +
+        `${shown(low)} … ${shown(high)}.`,
+    );
+  });
 }
 
 function finite(data, dims, name) {
@@ -218,7 +260,7 @@ function finite(data, dims, name) {
 }
 
 function tokens(data, { name, limit }) {
-  const [from, to] = limit === null ? [-(2n ** 63n), 2n ** 63n - 1n] : [0, limit - 1];
+  const [from, to] = typeof limit === "number" ? [0, limit - 1] : [-(2n ** 63n), 2n ** 63n - 1n];
   const [least, most] = range(data);
   if (least < from || most > to) {
     throw new InputError(`${name} must hold tokens from ${from} to ${to}, but has ${least} … ${most}.`);

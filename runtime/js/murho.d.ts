@@ -22,7 +22,8 @@ type Numbers =
   | BigInt64Array
   | BigUint64Array
   | readonly number[]
-  | readonly bigint[];
+  | readonly bigint[]
+  | readonly boolean[];
 export type Nested = Numbers | readonly Nested[];
 /** An array: nested, or flat (the last axis fastest) with its sizes. */
 export type ArrayLike = Nested | { data: Numbers; dims: readonly number[] };
@@ -36,15 +37,15 @@ export interface Values {
 /** Shape, type and meaning of an input or output; null marks an axis of any length. */
 export interface ArrayCard {
   name: string;
-  /** Name of each axis, the batch first, for example ["batch", "time", "feature"]. */
+  /** Name of each axis, the batch first, for example ["batch", "time", "feature"]; no batch where all rows share it. */
   axes: string[];
   shape: (number | null)[];
-  dtype: "float32" | "int64";
+  dtype: "float32" | "int64" | "bool";
   /** Names along the last axis, or empty. */
   names: string[];
   unit: string;
-  /** Of tokens: how many there are; each is from 0 to limit - 1. */
-  limit: number | null;
+  /** Of tokens: how many there are; each is from 0 to limit - 1. Or one for each column along the last axis, of categories. */
+  limit: number | null | (number | null)[];
 }
 
 /** What the artifact says of itself, as the file has it; further fields are described with Python's `Card`. */

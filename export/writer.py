@@ -52,10 +52,16 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
     more tensors [B, …] and returns float tensors [B, …]. It is not changed. `example` is a batch [B, …] of typical
     inputs **in raw units**; its values serve the proof, its shape fixes every axis but the batch and, for sequences
     (float [B, T, F], tokens [B, T]), time. For a network with several inputs it is a tuple, or a dict by the names of
-    forward's arguments.
+    forward's arguments; lists and dicts that forward takes as one argument stand in it as they are. Inputs are floats,
+    whole numbers (tokens [B, T], categories [B, C], ids [B]) or masks of True and False. Where an embedding reads an
+    input or a column of it, the card says how many tokens or categories there are, and hosts refuse others.
 
     Keyword arguments, all optional. What is computed:
 
+    - `constants`: arguments of forward, by name, that are part of the file: numbers, text, flags, tensors. In an
+      example too, what is no tensor (`task=0`, None, a list of ints) is a constant, with a note. The card names them.
+    - `shared_inputs`: names of inputs that are no batch but shared by all rows: an edge list [2, E], a mask [T, T], a
+      table. Where the network tells (it must take twice the rows of all others) they are found, with a note.
     - `scaling`: a `murho.Scaling`, if the network was trained on standardised values; it goes inside the file, so that
       the first input and the first output are in raw units.
     - `task`: "regression", "forecast", or "classification". A classification's logits become class probabilities

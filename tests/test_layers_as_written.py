@@ -22,6 +22,7 @@ from murho.export import register_layer, to_onnx, to_pt2, to_torchscript
 from murho.export.kinds import _KINDS
 from murho.export.recognition import read_posteriors
 from murho.export.samplers import spread
+from murho.train.elbo import elbo_backward, sampled_layers
 
 FORMATS: dict[str, Callable[..., Any]] = {".onnx": to_onnx, ".pt": to_torchscript, ".pt2": to_pt2}
 
@@ -91,6 +92,7 @@ class Copied(BayesianModule):
             setattr(self, f"{name}_rho", rho)
             setattr(self, f"{name}_sampler", self.Sampler(mu, rho))
         self.names, self.prior = list(shapes), Prior()
+        self.log_prior = self.log_variational_posterior = 0
 
     def drawn(self) -> list[torch.Tensor]:
         samplers = [getattr(self, f"{name}_sampler") for name in self.names]
@@ -205,6 +207,18 @@ def test_copies_are_known_by_what_they_compute_under_any_name() -> None:
     finally:
         for cls, name in ((Dense, "BayesianLinear"), (Memory, "BayesianGRU")):
             cls.__mro__[1].__name__ = name
+
+
+def test_copies_are_trained_with_their_complexity() -> None:
+    torch.manual_seed(0)
+    x = torch.from_numpy(rows(3))
+    network = nn.Sequential(BayesianLinear(3, 2), OnBlitz(2, 1))
+    copied, _ = network
+    likelihood, complexity = elbo_backward(network, x, torch.zeros(5, 1), nn.functional.mse_loss, 1, 0.5)
+    assert sampled_layers(network) == [copied]  # the other has no densities to add
+    assert complexity == pytest.approx(0.5 * (copied.log_variational_posterior - copied.log_prior).item())
+    assert likelihood > 0
+    assert copied.weight_sampler.rho.grad.abs().min() > 0
 
 
 # Subclasses that change defaults alone
@@ -577,6 +591,24 @@ def test_a_network_may_inherit_from_blitzs_module(tmp_path: Path) -> None:
             return torch.tanh(self.layer(x))
 
     assert [site.layer for site in to_onnx(Net(), tmp_path / "net.onnx", rows(4)).sites] == ["layer"]
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = blitz.BayesianLinear(4, 4, **RHO)
+        self.scale_sampler = BlitzSampler(torch.ones(4), torch.full((4,), -2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) * self.scale_sampler.sample()
+
+
+def test_weights_that_a_network_draws_beside_its_layers_are_refused(tmp_path: Path) -> None:
+    words = (
+        r"The network draws weights itself \(scale\) and has Bayesian layers inside it \(layer\)\. Put what it draws"
+    )
+    with pytest.raises(murho.ExportError, match=words):
+        to_onnx(Scaled(), tmp_path / "net.onnx", rows(4))
 
 
 # Pruned layers

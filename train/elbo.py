@@ -11,8 +11,19 @@ Criterion = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def sampled_layers(network: nn.Module) -> list[Any]:
-    """BLiTZ's layers in the network that are not frozen."""
-    return [layer for layer in network.modules() if isinstance(layer, BayesianModule) and not layer.freeze]
+    """BLiTZ's layers in the network, and those written like them, that are not frozen."""
+    return [layer for layer in network.modules() if _has_cost(layer) and not _is_frozen(layer)]
+
+
+def _has_cost(module: Any) -> bool:
+    """Whether it leaves its two densities with every sample, as BLiTZ's layers do and copies of their classes."""
+    blitz = isinstance(module, BayesianModule) and hasattr(module, "freeze")
+    return blitz or all(hasattr(module, name) for name in ("log_variational_posterior", "log_prior"))
+
+
+def _is_frozen(layer: Any) -> bool:
+    flag = getattr(layer, "freeze", False)
+    return not callable(flag) and bool(flag)
 
 
 def predict(network: nn.Module, x: torch.Tensor) -> torch.Tensor:

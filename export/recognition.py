@@ -64,8 +64,9 @@ def _recognised(name: str, layer: Any, flipout: str) -> Posterior:
     """The posterior of a layer, taken for the kind that computes what it does."""
     inner = [part for part, module in layer.named_modules() if module is not layer and is_layer(module)]
     if inner:
+        where = f"Layer {name!r}" if name else "The network"
         raise ExportError(
-            f"{f'Layer {name!r}' if name else 'The network'} draws weights itself ({', '.join(samplers_of(layer))}) and "
+            f"{where} draws weights itself ({', '.join(samplers_of(layer))}) and "
             f"has Bayesian layers inside it ({', '.join(inner)}). Put what it draws, and what it computes with that, "
             "into a layer of its own."
         )

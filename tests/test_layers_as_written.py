@@ -604,9 +604,7 @@ class Scaled(nn.Module):
 
 
 def test_weights_that_a_network_draws_beside_its_layers_are_refused(tmp_path: Path) -> None:
-    words = (
-        r"The network draws weights itself \(scale\) and has Bayesian layers inside it \(layer\)\. Put what it draws"
-    )
+    words = r"The network draws weights itself \(scale\) and has Bayesian layers inside it \(layer\)\. Put "
     with pytest.raises(murho.ExportError, match=words):
         to_onnx(Scaled(), tmp_path / "net.onnx", rows(4))
 

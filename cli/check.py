@@ -19,7 +19,7 @@ from ..runtime.errors import InputError
 from ..train import load_checkpoint
 from .examples import Asked, Read
 from .networks import arrays_in, found_at, is_checkpoint
-from .tables import console
+from .tables import console, described_constant
 from .tasks import example_inputs, export_options
 
 _ROWS = 32
@@ -100,6 +100,8 @@ def _axes(report: Report) -> Table:
         free, fixed = free_and_fixed(array)
         only = "" if len(names) == len(exported) else f" ({', '.join(names)})"
         table.add_row(role + only, array.name, array.dtype, free, fixed)
+    for name, value in report.constants.items():
+        table.add_row("constant", name, described_constant(value), "", "")
     return table
 
 

@@ -60,7 +60,7 @@ def info(path: Path, as_json: bool) -> None:
     for array in card.outputs:
         table.add_row(f"output {array.name}", _described(array))
     for name, value in card.constants.items():
-        table.add_row(f"constant {name}", _constant(value))
+        table.add_row(f"constant {name}", described_constant(value))
     table.add_row("defaults", f"{card.draws} draws, level {', '.join(f'{v:g}' for v in card.levels)}, seed {card.seed}")
     table.add_row("generator", card.generator)
     table.add_row("posterior SHA-256", card.posterior_sha256)
@@ -112,7 +112,7 @@ def _described(array: Array) -> str:
     return f"{array.dtype} [{axes}]{names}{f' in {array.unit}' if array.unit else ''}"
 
 
-def _constant(value: Any) -> str:
+def described_constant(value: Any) -> str:
     if isinstance(value, dict) and "sha256" in value:
         return f"{value['dtype']} {value['shape']}, SHA-256 {value['sha256'][:12]}…"
     return json.dumps(value, ensure_ascii=False)

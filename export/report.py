@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from textwrap import indent
 from typing import Any, TypeVar
 
 import torch
@@ -59,6 +60,8 @@ class Report:
     """What stands in the way of every format."""
     notes: tuple[str, ...]
     """What every export tells."""
+    constants: dict[str, Any]
+    """Arguments of forward that would be part of the file, as in the artifact's card."""
     formats: dict[str, FormatReport]
     """By "onnx", "torchscript" and "pt2"."""
 
@@ -88,16 +91,16 @@ class Report:
         for title, what in (("In the way", "reasons"), ("Notes", "notes")):
             for name, found in (("", self), *self.formats.items()):
                 if texts := getattr(found, what):
-                    lines += [
-                        f"{title}, {NAMES[name]} alone:" if name else f"{title}:",
-                        *(f"- {text}" for text in texts),
-                    ]
+                    lines.append(f"{title}, {NAMES[name]} alone:" if name else f"{title}:")
+                    lines += (f"- {indent(text.strip(), '  ').strip()}" for text in texts)
         exported = {name: found for name, found in self.formats.items() if found.exports}
         if len({(found.inputs, found.outputs) for found in exported.values()}) == 1:
             lines += ["Axes:", *_axes(next(iter(exported.values())))]
         else:
             for name, found in exported.items():
                 lines += [f"Axes, {NAMES[name]}:", *_axes(found)]
+        if self.constants:
+            lines += ["Constants:", *(f"- {name} = {value}" for name, value in self.constants.items())]
         for name, found in exported.items():
             lines += [f"{NAMES[name]}:", *_numbers(found)]
         return "\n".join(lines)
@@ -128,7 +131,8 @@ def _axes(found: FormatReport) -> Iterator[str]:
     for role, arrays in (("input", found.inputs), ("output", found.outputs)):
         for array in arrays:
             free, fixed = free_and_fixed(array)
-            yield f"- {role} {array.name}, {array.dtype}: {free} of any length{f'; {fixed}' if fixed else ''}"
+            lengths = "; ".join(filter(None, (f"{free} of any length" if free else "", fixed)))
+            yield f"- {role} {array.name}, {array.dtype}: {lengths}"
 
 
 def _numbers(found: FormatReport) -> Iterator[str]:
@@ -163,6 +167,7 @@ def _check(network: nn.Module, example: Example, options: Options) -> Report:
         {name: posterior.kind.name for name, posterior in read[0].items()} if read else {},
         (*reasons, *shared_reasons),
         (*notes, *shared_notes),
+        subject.plan.arguments.constants if subject else {},
         {
             name: replace(
                 found,

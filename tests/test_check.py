@@ -92,7 +92,7 @@ def test_three_things_wrong_are_three_findings(empty: Path, dtype: torch.dtype) 
     assert any("dropout is off in 'drop'" in note for note in found.notes)
     assert found.layers == {"head": "BayesianLinear"}
     for text in (*found.reasons, *found.notes):
-        assert f"- {text}" in str(found)
+        assert f"- {text.splitlines()[0]}" in str(found)
     assert isinstance(network.one, Changed)  # the network is as it was
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.named_parameters())
@@ -112,22 +112,6 @@ def test_behind_a_layer_that_cannot_be_exported_the_rest_is_run() -> None:
     assert "'first'" in layer
     assert "'first'" not in forward
     assert "shape '[5, 4]' is invalid" in forward
-
-
-def test_a_good_network_exports_in_every_format(fixed_cost: None, empty: Path) -> None:
-    found = check(Last(), torch.randn(5, 6, 2))
-    assert found.reasons == ()
-    assert found.verdict == "Exports as ONNX, TorchScript and .pt2."
-    assert found.exports == dict.fromkeys(FORMATS, True)
-    for one in found.formats.values():
-        assert str(one.inputs[0]) == "x [batch, time, feature=2]"
-        assert str(one.outputs[0]) == "output [batch, output=1]"
-        assert one.file_bytes is not None
-        assert one.file_bytes > 1000
-        assert one.largest_error is not None
-        assert one.largest_error < 1e-5
-        assert one.costs == COSTS
-    assert "σ is still where BLiTZ starts it" in found.notes[0]
 
 
 def test_a_branch_on_values_is_one_finding_for_all_formats(empty: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -190,21 +174,26 @@ def test_a_cost_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
 MODULE = """
 import numpy as np
 from torch import nn
-from blitz.modules import BayesianLinear
+from blitz.modules import BayesianLinear, BayesianLSTM
 
-def network():
-    return nn.Sequential(BayesianLinear(3, 4), nn.Tanh(), BayesianLinear(4, 2))
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = BayesianLSTM(3, 4), BayesianLinear(4, 2)
 
-x = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
+    def forward(self, x, scale=1.0):
+        return self.head(self.lstm(x)[0][:, -1]) * scale
+
+x = np.linspace(-1, 1, 90, dtype=np.float32).reshape(5, 6, 3)
 
 def good():
-    return network(), x
+    return Network(), (x, 2.0)
 
 def with_options():
-    return network(), x, {"task": "classification", "input_names": ("a", "b", "c")}
+    return Network(), x, {"task": "classification", "input_names": ("a", "b", "c")}
 
 def bad():
-    return nn.Sequential(nn.BatchNorm1d(3, track_running_stats=False), *network()), x
+    return nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False), Network()), x
 
 def fails():
     weights = {}
@@ -237,7 +226,7 @@ def murho_check(
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), columns=["a", "b", "c", "other"])
     frame.to_csv(tmp_path / "table.csv", index=False)
-    np.savez(tmp_path / "inputs.npz", input=frame.to_numpy(np.float32)[:, :3])
+    np.savez(tmp_path / "inputs.npz", x=frame.to_numpy(np.float32)[:, :3].reshape(5, 8, 3))
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
 
     def run(*arguments: str) -> Outcome:
@@ -255,8 +244,9 @@ def murho_check(
 def test_the_command_says_the_verdict_first(murho_check: Callable[..., Outcome]) -> None:
     good = murho_check("networks:good")
     assert good.code == 0
-    assert good.out.startswith("Sequential. Exports as ONNX, TorchScript and .pt2.\n")
-    assert "│ input │ x │ float32 │ batch │ feature 3 │" in good.text.replace("  ", " ")
+    assert good.out.startswith("Network. Exports as ONNX, TorchScript and .pt2.\n")
+    assert re.search(r"│ input +│ x +│ float32 +│ batch, time +│ feature 3 +│", good.out)
+    assert re.search(r"│ constant +│ scale +│ 2\.0 +│", good.out)
     assert re.search(r"│ \.pt2 +│ +\d+ kB │ +\d\.\de-\d\d │ +1\.5 ms │ +1\.5 s │ +70 MiB │", good.out)
     bad = murho_check("networks:bad")
     assert bad.code == 1
@@ -270,7 +260,7 @@ def test_the_report_as_json(murho_check: Callable[..., Outcome]) -> None:
     assert outcome.code == 0
     found = json.loads(outcome.out)
     array = {"names": ["a", "b", "c"], "unit": "", "limit": None}
-    x = {"name": "x", "axes": ["batch", "feature"], "shape": [None, 3], "dtype": "float32", **array}
+    x = {"name": "x", "axes": ["batch", "time", "feature"], "shape": [None, None, 3], "dtype": "float32", **array}
     y = {**x, "name": "output", "axes": ["batch", "class"], "shape": [None, 2], "names": []}
     costs = [
         {"draws": 1000, "rows": 1, "milliseconds": 1.5, "mebibytes": 70.0},
@@ -284,31 +274,35 @@ def test_the_report_as_json(murho_check: Callable[..., Outcome]) -> None:
     assert found == {
         "verdict": "Exports as ONNX, TorchScript and .pt2.",
         "exports": dict.fromkeys(FORMATS, True),
-        "network": "Sequential",
-        "layers": {"0": "BayesianLinear", "2": "BayesianLinear"},
+        "network": "Network",
+        "layers": {"lstm": "BayesianLSTM", "head": "BayesianLinear"},
         "reasons": [],
+        "constants": {},
         "formats": dict.fromkeys(FORMATS, good),
     }
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--example", "inputs.npz"), ("--example", "table.csv", *("--column", "a", "--column", "b", "--column", "c"))],
+    [
+        ("--example", "inputs.npz"),
+        ("--example", "table.csv", "--window", "7", *("--column", "a", "--column", "b", "--column", "c")),
+    ],
 )
 def test_the_example_may_come_from_a_file(
     murho_check: Callable[..., Outcome], arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "SUFFIXES", {"onnx": ".onnx"})
-    outcome = murho_check("networks:network", *arguments)
-    assert outcome.out.startswith("Sequential. Exports as ONNX.\n"), outcome
+    outcome = murho_check("networks:Network", *arguments)
+    assert outcome.out.startswith("Network. Exports as ONNX.\n"), outcome
 
 
 SAID = {
     "no example": (
-        "networks:network",
-        r"Let networks:network return \(network, example\), or name a file with --example",
+        "networks:Network",
+        r"Let networks:Network return \(network, example\), or name a file with --example",
     ),
-    "fails": ("networks:fails", r"networks:fails fails \(KeyError: 'missing'\), at networks\.py:22: `return weights\["),
+    "fails": ("networks:fails", r"networks:fails fails \(KeyError: 'missing'\), at networks\.py:27: `return weights\["),
     "a typo": (
         "typo:network",
         r"importing 'typo' fails \(SyntaxError: '\(' was never closed\), at typo\.py:2: `y = \(2,`",

@@ -24,11 +24,23 @@ import murho
 from murho.cli import bench
 from murho.cli.entry import main
 from murho.cli.loop import BlitzLoop
-from murho.export import to_onnx
+from murho.export import report, to_onnx
 from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
-COMMANDS = ("demo", "train", "export", "minimal", "calibrate", "evaluate", "predict", "verify", "info", "bench")
+COMMANDS = (
+    "demo",
+    "train",
+    "export",
+    "minimal",
+    "calibrate",
+    "evaluate",
+    "predict",
+    "verify",
+    "info",
+    "bench",
+    "check",
+)
 LEVELS = (0.6, 0.8, 0.95)
 FORECASTS = (
     "murho, next row",
@@ -469,6 +481,16 @@ def test_export(chain: dict[str, Outcome]) -> None:
     assert card.input.names == ("Close", "Open")
     assert card.output.names == ("Close + 1",)
     assert card.training["window"] == 5
+
+
+def test_check_of_a_checkpoint(chain: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "SUFFIXES", {"onnx": ".onnx"})
+    before = sorted(Path().iterdir())
+    outcome = command("check", "other.pt", "--storage", "half")
+    assert outcome.code == 0, outcome
+    assert outcome.out.startswith("Forecaster. Exports as ONNX.\n")
+    assert re.search(r"│ ONNX +│ +\d+ kB │ +\d\.\de-\d\d │( +\S+ m?s │){2} +(\d+ MiB|not known) │", outcome.out)
+    assert sorted(Path().iterdir()) == before
 
 
 def test_export_in_half_the_size(chain: dict[str, Outcome], tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ import murho
 from murho.cli import bench
 from murho.cli.entry import main
 from murho.cli.loop import BlitzLoop
-from murho.export import report, to_onnx
+from murho.export import report as export_report
+from murho.export import to_onnx
 from murho.runtime.typical import typical_inputs
 from murho.train import load_checkpoint
 
@@ -484,7 +485,7 @@ def test_export(chain: dict[str, Outcome]) -> None:
 
 
 def test_check_of_a_checkpoint(chain: dict[str, Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "SUFFIXES", {"onnx": ".onnx"})
+    monkeypatch.setattr(export_report, "SUFFIXES", {"onnx": ".onnx"})
     before = sorted(Path().iterdir())
     outcome = command("check", "other.pt", "--storage", "half")
     assert outcome.code == 0, outcome

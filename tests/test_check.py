@@ -123,7 +123,7 @@ def test_a_branch_on_values_is_one_finding_for_all_formats(empty: Path, capfd: p
     (reason,) = found.reasons
     assert "branches on values" in reason
     assert not any(one.reasons for one in found.formats.values())
-    assert found.verdict == "Does not export: 1 thing stands in the way."
+    assert found.verdict == "Does not export: one thing stands in the way."
     assert capfd.readouterr() == ("", "")  # torch would print its graph and its log
 
 

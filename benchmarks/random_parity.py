@@ -31,7 +31,7 @@ from blitz.modules.base_bayesian_module import BayesianModule
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from random_networks import SIZES, Built, Spec, build, specs
 from rich.progress import track
-from studies import keep_exporters_registry, write_section
+from studies import write_section
 from torch import Tensor
 
 import murho
@@ -254,7 +254,6 @@ def _collected(form: str, count: int, number: int) -> list[Spec]:
 def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
     """What happened to one network, as plain JSON values."""
     torch.set_num_threads(1)
-    keep_exporters_registry()
     began = perf_counter()
     row: dict[str, Any] = {"spec": repr(spec), "outcome": "exported", "features": []}
     law, proof.law = proof.law, partial(proof.law, draws=law_draws)

@@ -1,14 +1,10 @@
-"""What studies and tests share: Monte-Carlo errors over draws, a place in docs/studies.md, many exports in a row."""
+"""What studies and tests share: Monte-Carlo errors over draws, a place in docs/studies.md."""
 
-import copy
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch._export.utils
 from numpy.typing import NDArray
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 GROUPS = 20
 MOST_ERRORS = 5.0  # a difference of so many Monte-Carlo standard errors is beyond chance
@@ -45,18 +41,3 @@ def read_sections(path: Path) -> tuple[str, dict[str, str]]:
 def write_sections(path: Path, head: str, sections: dict[str, str]) -> None:
     parts = (f"{title}\n\n{text.strip()}" for title, text in sections.items())
     path.write_text("\n\n## ".join([head.rstrip(), *parts]) + "\n", encoding="utf-8")
-
-
-def keep_exporters_registry() -> None:
-    """Let torch's exporter build its registry of operators once: else half the time of a small network's export."""
-    if hasattr(torch._export.utils._collect_all_valid_cia_ops, "cache_info"):
-        return
-    read = cache(ONNXRegistry.from_torchlib)
-
-    def from_torchlib(*options: object, **named: object) -> ONNXRegistry:
-        registry = copy.copy(read(*options, **named))  # an export adds its own operators to it
-        registry.functions = {operator: list(known) for operator, known in registry.functions.items()}
-        return registry
-
-    ONNXRegistry.from_torchlib = staticmethod(from_torchlib)
-    torch._export.utils._collect_all_valid_cia_ops = cache(torch._export.utils._collect_all_valid_cia_ops)

@@ -4,6 +4,7 @@ The kernels enter the exporter as opaque custom operators, each of which it turn
 "murho". The functions' bodies are added to the finished model.
 """
 
+import copy
 import functools
 import math
 import warnings
@@ -21,6 +22,7 @@ from onnxscript.function_libs.torch_lib.ops.core import aten_view
 from torch import Tensor, nn
 from torch._ops import OperatorBase
 from torch.export import ExportedProgram
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from ..runtime.artifact import sealed_onnx
 from ..runtime.contract import FIXED_INPUTS, NEXT, NOISE_INPUT, OUTPUTS, STATE, Card
@@ -59,7 +61,7 @@ def build(
     names = [*(one.name for one in signature), *FIXED_INPUTS, NOISE_INPUT]
     finals = [*OUTPUTS, *(f"{name}.{part}" for name in outputs[1:] for part in OUTPUTS)]
     finals += [f"{NEXT}{k}" for k in range(len(states))]
-    with warnings.catch_warnings(), _decomposed_if_needed():
+    with warnings.catch_warnings(), _translations_kept(), _decomposed_if_needed():
         warnings.simplefilter("ignore")  # the exporter's own deprecation notices
         program = torch.onnx.export(
             network,
@@ -314,6 +316,26 @@ def _name_axes(model: onnx.ModelProto, signature: Sequence[Input]) -> None:
 
 
 @contextmanager
+def _translations_kept() -> Iterator[None]:
+    """Spare the exporter the table of its translations, which it makes anew every time: a third of an export."""
+    from_torchlib = ONNXRegistry.from_torchlib
+
+    def kept(*options: object, **named: object) -> ONNXRegistry:
+        registry = copy.copy(_table(*options, **named))  # an export adds its own operators to it
+        registry.functions = {operator: list(known) for operator, known in registry.functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = staticmethod(kept)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ONNXRegistry.from_torchlib = from_torchlib  # type: ignore[method-assign]
+
+
+_table = functools.cache(ONNXRegistry.from_torchlib)
+
+
+@contextmanager
 def _decomposed_if_needed() -> Iterator[None]:
     """Spare the exporter its second trace of a program, half of an export, where it would change nothing."""
     run_decompositions = ExportedProgram.run_decompositions
@@ -344,7 +366,12 @@ def _elementary() -> frozenset[Any]:
     aten = torch.ops.aten
     numbers = (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.linear.default)
     functions = (aten.relu.default, aten.tanh.default, aten.sigmoid.default, aten.gelu.default, aten.softmax.int)
-    shapes = (aten.expand.default, aten.unsqueeze.default, aten.transpose.int)
+    more_functions = (aten.leaky_relu.default, aten.elu.default, aten.silu.default, aten.log_softmax.int)
+    convolutions = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default)
+    pools = (aten.max_pool1d.default, aten.max_pool2d.default, aten.avg_pool1d.default, aten.avg_pool2d.default)
+    shapes = (aten.expand.default, aten.unsqueeze.default, aten.transpose.int, aten.permute.default)
+    more_shapes = (aten.reshape.default, aten.view.default, aten.flatten.using_ints)
     parts = (aten.select.int, aten.slice.Tensor, aten.split_with_sizes.default, aten.cat.default)
     sizes = (aten.sym_size.int, aten.new_zeros.default, aten.zeros_like.default, aten._assert_scalar.default)
-    return frozenset((*numbers, *functions, *shapes, *parts, *sizes))
+    functional = (*numbers, *functions, *more_functions, *convolutions, *pools)
+    return frozenset((*functional, *shapes, *more_shapes, *parts, *sizes))

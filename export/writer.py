@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..runtime import checks
-from ..runtime.artifact import SUFFIXES, check_trust, read
+from ..runtime.artifact import SUFFIXES, check_trust, read, with_card
 from ..runtime.contract import STATE, Array, Card, Scaling, Site
 from ..runtime.errors import ExportError, InputError
 from ..runtime.files import check_writable, replacing
@@ -286,10 +286,11 @@ def _written(subject: Subject, file: Path, format: str, options: Options) -> Car
         raise because_of_lengths(error, subject) from error
     stage("Writing the file")
     with replacing(file) as unproven:
-        unproven.write_bytes(content(card))
+        written = content(card)
+        unproven.write_bytes(written)
         card = Card(**{**vars(card), "verification": prove(subject, read(unproven))})
         stage("Writing the file, with its proof")
-        unproven.write_bytes(content(card))
+        unproven.write_bytes(with_card(format, written, card))
         read(unproven)
     return card
 

@@ -32,6 +32,7 @@ MOST_BYTES = 2**31 - 1
 """Of a file; no protobuf message may be larger."""
 MOST_CARD = 2**22
 """Bytes of a card."""
+_CARD_RECORD = f"/extra/{CARD_KEY}.json"
 _PT2_MARK = "/archive_format"  # an entry of every archive that torch.export writes, and of no other
 
 
@@ -119,14 +120,24 @@ def sealed_onnx(content: bytes, card: Card) -> bytes:
     return content + _metadata(DIGEST_KEY, _scan_onnx(content)[1])
 
 
-def sealed_zip(content: bytes) -> bytes:
-    """An archive of torch's, which has its card, without torch's notes of sources and paths, and with the digest."""
+def with_card(format: str, content: bytes, card: Card) -> bytes:
+    """An artifact of this content with another card in place of its own."""
+    return sealed_onnx(content, card) if format == "onnx" else sealed_zip(content, card)
+
+
+def sealed_zip(content: bytes, card: Card | None = None) -> bytes:
+    """An archive of torch's without torch's notes of sources and paths, and with the digest.
+
+    Its card is the one that it has, or `card` in place of that.
+    """
     import zipfile  # only here: an ONNX artifact needs none, and starts the sooner
 
     sealed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(sealed, "w") as target:
         for name in source.namelist():
-            if not name.endswith(".debug_pkl"):
+            if card is not None and name.endswith(_CARD_RECORD):
+                target.writestr(zipfile.ZipInfo(name), card.to_json())
+            elif not name.endswith(".debug_pkl"):
                 target.writestr(zipfile.ZipInfo(name), source.read(name))
         target.comment = b"0" * DIGEST_LENGTH
     content = sealed.getvalue()
@@ -198,7 +209,7 @@ def _read_zip(path: Path, content: bytes) -> tuple[str, dict[str, str], str]:
     """The format of an archive, its entries, and the digest over the rest."""
     try:
         found = archive(content, DIGEST_LENGTH)
-        cards = [record for name, record in found.records.items() if name.endswith(f"/extra/{CARD_KEY}.json")]
+        cards = [record for name, record in found.records.items() if name.endswith(_CARD_RECORD)]
         if len(cards) > 1 or any(len(card) > MOST_CARD for card in cards):
             raise ValueError(f"it has several cards, or one of more than {MOST_CARD:,} bytes")
         entries = {DIGEST_KEY: found.comment}

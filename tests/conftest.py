@@ -20,7 +20,6 @@ import pytest
 import torch
 from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
 from filelock import FileLock
-from studies import keep_exporters_registry
 from torch import nn
 
 import murho
@@ -30,8 +29,6 @@ from murho.export.recognition import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
 from murho.models import Forecaster
 from murho.train import builtin_series, fit, prepare
-
-keep_exporters_registry()
 
 # BLiTZ's operations are too short to share: on threads they take many times as long.
 torch.set_num_threads(1)

@@ -48,7 +48,7 @@ def fails_on_example(error: Exception, network: nn.Module, examples: Sequence[Te
             f"{f'{line}: ' if line else ''}Layer {layer!r} is called with sharpen_loss, which makes its weights depend "
             "on a loss. Leave it out of the call: sharpening belongs to training."
         )
-    if re.search(r"\bcuda\b|\bmps\b|\bdevice\b", source + str(error)):
+    if re.search(r"\bcuda\b|\bmps\b|\bdevice\b|not compiled with", source + str(error)):
         return ExportError(
             f"{where} moves tensors to a device by its name ({_brief(error)}), but an artifact runs where its host "
             "does. Leave that out, or follow the input: torch.zeros(…, device=x.device), y.to(x.device)."

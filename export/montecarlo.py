@@ -5,7 +5,8 @@ with BLiTZ's layers replaced by their twins; every other module shares its code 
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -52,6 +53,8 @@ class Plan:
     """Widths of those states."""
     per_draw: bool = False
     """Whether the inputs must be repeated for every draw at the start."""
+    writes: bool = False
+    """Whether the forward changes its inputs in place, and so must be given copies."""
     sites: tuple[SiteRecord, ...] | None = None
     """None before the trial run."""
     shared: tuple[bool, ...] = ()
@@ -126,7 +129,7 @@ class MonteCarloNetwork(nn.Module):
 
     def _step(self, inputs: list[Tensor], noise: Tensor | None, repeated: bool = False) -> tuple[Tensor, ...]:
         """One pass of the network. `repeated`: the inputs hold rows [S·B, …] already."""
-        x, *others = inputs
+        x, *others = [v.clone() for v in inputs] if self.plan.writes else inputs
         count = self.folding.draws.shape[0]
         batch = x.reshape(count, -1, *x.shape[1:]).shape[1] if repeated else x.shape[0]
         self.folding.begin_pass(batch)
@@ -248,6 +251,17 @@ def _flat(parts: Any) -> Any:
             yield part
 
 
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Keep torch's transformer layers from their fused pass, which reads the weights of the layers inside itself."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, signature: Sequence[Input]) -> Plan:
     """Run the folded network and complete the plan: sites, outputs, and whether inputs must be repeated per draw.
 
@@ -255,21 +269,24 @@ def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, 
     impossible (a skip connection around the first Bayesian layer adds [B, …] to [S·B, …]), inputs are repeated instead.
     """
     batch, count = _trial_sizes(signature, plan.arguments.tensors)
-    rows = [one.rows(batch) for one in signature]
     first: Exception | None = None
     blamed = ""
     for per_draw in (False, True) if plan.horizon == 1 else (True,):
         attempt = replace(plan, per_draw=per_draw)
         folded = MonteCarloNetwork(network, posteriors, attempt, PLAIN)
+        rows = [one.rows(batch).clone() for one in signature]
+        before = [x._version for x in rows]
         try:
-            with torch.no_grad(), Blame(folded.network) as blame:
+            with torch.no_grad(), unfused_attention(), Blame(folded.network) as blame:
                 folded.samples(*rows, torch.arange(count), torch.tensor(0), *plan.switch)
         except Exception as error:  # whatever the user's forward raises when it is given S·B rows
             if first is None:
                 first, blamed = error, blame.culprit
             continue
         states = tuple(state.shape[2] for state in folded.folding.next_states)
-        return replace(attempt, sites=tuple(folded.folding.sites), shared=tuple(folded.found), states=states)
+        writes = [x._version for x in rows] != before
+        sites, shared = tuple(folded.folding.sites), tuple(folded.found)
+        return replace(attempt, writes=writes, sites=sites, shared=shared, states=states)
     assert first is not None
     if isinstance(first, ExportError):
         raise first

@@ -16,7 +16,7 @@ from ..runtime.contract import NOISE_STREAM, SMALLEST_SCALE, Noise
 from .generator import normals
 from .kinds import flipped
 from .modes import evaluating
-from .montecarlo import Plan, outputs_of
+from .montecarlo import Plan, outputs_of, unfused_attention
 from .posterior import Posterior, lacks_bias, placed_back
 from .samplers import OVERFLOW, is_blitz, samplers_of
 
@@ -97,7 +97,8 @@ class Reference:
         x, *others = inputs
 
         def placed(values: Iterable[Tensor]) -> list[Tensor]:
-            return [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype) for v in values]
+            # Copies, since a forward may write to its inputs.
+            return [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype, copy=True) for v in values]
 
         arguments = self.plan.arguments
         with torch.no_grad():
@@ -273,6 +274,7 @@ def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> I
     with (
         evaluating(network),
         _forgetting(network),
+        unfused_attention(),
         _plain(posteriors),
         _without_complexity(posteriors),
         _rounded(posteriors),

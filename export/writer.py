@@ -30,7 +30,7 @@ from .frozen import FrozenSizeError, refusing_frozen_sizes
 from .functions import OPSET
 from .layers import Kernels
 from .modes import has_dropout
-from .montecarlo import MonteCarloNetwork, Plan
+from .montecarlo import MonteCarloNetwork, Plan, unfused_attention
 from .notes import note
 from .options import Options
 from .posterior import posterior_sha256, warn_of_surprises
@@ -280,7 +280,7 @@ def _written(subject: Subject, file: Path, format: str, options: Options) -> Car
     card = _card(subject, options, options.name or file.stem)
     try:
         stage(f"Tracing the network to {format}")
-        with quiet_torch():
+        with quiet_torch(), unfused_attention():
             content = _build(subject, format)
     except ExportError as error:
         raise because_of_lengths(error, subject) from error

@@ -102,7 +102,7 @@ def cannot_fold(error: ExportError, reference: Reference, inputs: Inputs) -> Exp
     if mixed is not None:
         return ExportError(mixed)
     line = line_of(error)
-    return error if line is None else ExportError(f"{line}: {error}")
+    return ExportError(f"{line or _forward(reference.network)}: {error}")
 
 
 def mixing(reference: Reference, inputs: Inputs) -> str | None:

@@ -292,7 +292,8 @@ def trial_run(network: nn.Module, posteriors: dict[str, Posterior], plan: Plan, 
         raise first
     raise ExportError(
         f"{blamed} cannot run with the draws folded into the batch axis ({type(first).__name__}: {first}). "
-        "A forward must treat rows independently and take the batch's length from its input."
+        "A forward must treat rows independently, all at once and not in a loop over them, and take the batch's length "
+        "from its input."
     ) from first
 
 

@@ -133,7 +133,9 @@ class Folding:
             raise RowsChangedError(
                 f"Layer {layer!r} got {rows} rows for a batch of {self._batch}: the network changes the batch axis "
                 "before it. murho folds the draws into that axis, so it must stay the first and keep its length: give "
-                "the layer all rows at once."
+                "the layer all rows at once. Of what is no batch give it a single row that all share, as in "
+                "layer(torch.arange(steps)[None]), or what each row needs of it, layer(table[ids]) for "
+                "layer(table)[ids]."
             )
         return bool(rows % folded)
 

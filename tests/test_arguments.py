@@ -489,6 +489,37 @@ def test_a_mask_of_infinities_is_a_constant(tmp_path: Path) -> None:
     assert card.constants["mask"]["shape"] == [6, 6]
 
 
+class AllFirst(Layers):
+    """Looks up rows after a Bayesian layer has read all of a table."""
+
+    def forward(self, ids: Tensor, table: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.body(table))[ids])
+
+
+class PlacesAlone(Positions):
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.places(torch.arange(x.shape[1]))
+        return self.head(torch.tanh(self.body(x) + places).mean(1))
+
+
+@pytest.mark.filterwarnings("ignore:All rows share")
+@pytest.mark.parametrize(
+    ("network", "example"),
+    [
+        (AllFirst(body=linear(3, 4), head=linear(4, 1)), (ids(7, 5), rows(7, 3))),
+        (PlacesAlone(places=embedding(20, 4), body=linear(3, 4), head=linear(4, 2)), rows(5, 6, 3)),
+    ],
+    ids=["a table", "places"],
+)
+def test_rows_that_are_no_batch_are_refused(network: nn.Module, example: Any, tmp_path: Path) -> None:
+    """The advice, a single row or a look-up first, is what `Positions` and `Lookup` above do, which are exported."""
+    advice = (
+        r"a single row that all share, as in layer\(torch\.arange\(steps\)\[None\]\), or .*layer\(table\[ids\]\) for"
+    )
+    with pytest.raises(murho.ExportError, match=advice):
+        to_onnx(network, tmp_path / "a.onnx", example)
+
+
 def test_a_table_column_and_a_series(tmp_path: Path) -> None:
     import pandas as pd
 

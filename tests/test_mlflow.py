@@ -8,8 +8,12 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from blitz.modules import BayesianEmbedding, BayesianLinear
+from torch import nn
 
 import murho
+from murho.export import to_onnx
 from murho.runtime import mlflow as flavour
 
 pytestmark = [
@@ -17,6 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Add type hints to the `predict` method:UserWarning"),
 ]
 
+RHO = {"posterior_rho_init": -2.0}
 PARAMS = {"draws": 100, "level": [0.5, 0.9], "seed": 3}
 
 FRESH = """
@@ -186,3 +191,25 @@ except murho.MissingExtra as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f'True murho.runtime.mlflow needs {missing}: pip install "murho[mlflow]"'
+
+
+def test_ids_and_a_mask_that_all_rows_share(tmp_path: Path) -> None:
+    class Rated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.users, self.head = BayesianEmbedding(7, 3, **RHO), BayesianLinear(3, 1, **RHO)
+
+        def forward(self, user: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.head(self.users(user) * mask)
+
+    user, mask = np.arange(5), np.array([True, False, True])
+    to_onnx(Rated(), tmp_path / "rated.onnx", (user, mask), shared_inputs=("mask",))
+    flavour.save_model(tmp_path / "rated.onnx", tmp_path / "model")
+    loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    assert [(spec.name, spec.type, spec.shape) for spec in loaded.metadata.signature.inputs] == [
+        ("user", np.dtype("int64"), (-1,)),
+        ("mask", np.dtype("bool"), (3,)),
+    ]
+    x = {"user": user, "mask": mask}
+    expected = murho.load(tmp_path / "rated.onnx").predict(x, **PARAMS).to_frame()
+    pd.testing.assert_frame_equal(loaded.predict(x, params=PARAMS), expected)

@@ -17,16 +17,69 @@ import numpy as np
 import pytest
 import service as program
 import service_load
+import torch
 import uvicorn
 from batching import Batcher, BusyError
+from blitz.modules import BayesianLinear
 from connections import Connection
 from prometheus_client import CollectorRegistry
+from questions import checked
 from service import Metrics, Settings, Watch, create
+from torch import nn
 
 import murho
+from murho.export import to_onnx
 
 REQUESTS = 500
 CONNECTIONS = 64
+
+
+# Inputs that all rows share.
+
+
+def test_requests_with_one_mask_share_a_call_and_others_none() -> None:
+    seen = []
+
+    def model(key: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        seen.append((key, inputs[0].tolist(), inputs[1].tolist()))
+        return inputs[0] * 10 + inputs[1].sum()
+
+    async def use(batcher: Batcher) -> list[Any]:
+        async def one(mask: tuple[bool, ...], *rows: int) -> list[int]:
+            answer, place = await batcher.ask(mask, (np.array(rows), np.array(mask)), len(rows))
+            return answer[place].tolist()
+
+        yes, no = (True, True, True), (True, False, False)
+        return await asyncio.gather(one(yes, 1), one(no, 2), one(yes, 3, 4))
+
+    assert batched(model, use, shared=(False, True)) == [[13], [21], [33, 43]]
+    assert sorted(rows for _, rows, _ in seen) == [[1, 3, 4], [2]]
+
+
+def test_a_mask_is_true_and_false_in_json(tmp_path: Path) -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = BayesianLinear(3, 2, posterior_rho_init=-2.0)
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.body(x * mask)
+
+    x, mask = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32), np.array([True, False, True])
+    card = to_onnx(Masked(), tmp_path / "a.onnx", (x, mask), shared_inputs=("mask",))
+
+    def asked(**parts: Any) -> Any:
+        body = json.dumps({"x": {"x": x.tolist(), "mask": mask.tolist(), **parts}}).encode()
+        return checked(card, Settings(artifact=str(tmp_path / "a.onnx")), body)
+
+    key, inputs, _ = asked()
+    np.testing.assert_array_equal(inputs[1], mask)
+    assert key == asked(x=x[:2].tolist())[0]
+    assert key != asked(mask=[True, True, True])[0]
+    with pytest.raises(murho.InputError, match="mask must hold true and false, but holds numbers"):
+        asked(mask=[1, 0, 1])
+    with pytest.raises(murho.InputError, match="x must hold numbers, but holds true or false"):
+        asked(x=[[True, False, True]])
 
 
 # Batching alone, on a model that returns its rows, with what the test needs to know of a call.

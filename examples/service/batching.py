@@ -6,9 +6,10 @@ A row's answer does not depend on the rows beside it, so nobody can tell: the an
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ class Batcher:
     The first request of a key waits `window` seconds for others, unless `batch_rows` rows or `batch_cost` are there
     before, which are the most that a call gets, but for a single request that is larger. One call runs at a time; while
     it runs, the next batch grows. At most `waiting_cost` waits or is computed at once. Where a call of several requests
-    fails each is asked alone. `called(rows, requests)` hears of every call.
+    fails each is asked alone. `called(rows, requests)` hears of every call. `shared` says of each input whether
+    all rows of a call share it; requests of one key have the same one.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class Batcher:
         batch_cost: int,
         waiting_cost: int,
         called: Callable[[int, int], None] = lambda rows, requests: None,
+        shared: Sequence[bool] = (),
     ) -> None:
-        self._model, self._window = model, window
+        self._model, self._window, self._shared = model, window, shared
         self._batch_rows, self._batch_cost, self._waiting_cost = batch_rows, batch_cost, waiting_cost
         self._called = called
         self._groups: dict[Hashable, Group] = {}
@@ -132,7 +135,8 @@ class Batcher:
         if not batch:
             return
         try:
-            inputs = tuple(np.concatenate(parts) for parts in zip(*(r.inputs for r in batch), strict=True))
+            several = zip(*(request.inputs for request in batch), self._shared or repeat(False), strict=False)
+            inputs = tuple(parts[0] if same else np.concatenate(parts) for *parts, same in several)
             self._called(len(inputs[0]), len(batch))
             answer = await asyncio.get_running_loop().run_in_executor(self._thread, self._model, key, inputs)
         except Exception as error:

@@ -1,6 +1,7 @@
 """A request from its bytes to arrays: all that it could cost is known, and limited, before the model is asked."""
 
 import json
+from hashlib import sha256
 from itertools import chain
 from math import prod
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from settings import Settings
 
 import murho
 from murho.runtime.inputs import as_draws, as_inputs, as_level, as_seed
+
+NUMBERS, TRUTHS = frozenset((int, float)), frozenset((bool,))
 
 
 class Question(BaseModel):
@@ -36,6 +39,8 @@ class Key(NamedTuple):
     noise: bool
     shapes: tuple[tuple[int, ...], ...]
     """Of a row of each input: sequences may be of any length, but of one length in a call."""
+    shared: tuple[str, ...]
+    """SHA-256 of each input that all rows of a call share: a mask, an edge list."""
 
 
 def checked(card: murho.Card, settings: Settings, body: bytes) -> tuple[Key, Inputs, int]:
@@ -47,8 +52,9 @@ def checked(card: murho.Card, settings: Settings, body: bytes) -> tuple[Key, Inp
         question = Question.model_validate(from_json(body))
     except ValidationError as error:
         raise HTTPException(422, "; ".join(map(described, error.errors()))) from None
+    dtypes = {array.name: array.dtype for array in card.inputs}
     for name, part in question.x.items() if isinstance(question.x, dict) else [(card.input.name, question.x)]:
-        check_numbers(name, part)
+        check_numbers(name, part, TRUTHS if dtypes.get(name) == "bool" else NUMBERS)
     draws, levels = (part if isinstance(part, list) else [part] for part in (question.draws, question.level))
     count = question.draws if isinstance(question.draws, int) else len(draws)
     if count > settings.max_draws:
@@ -63,6 +69,11 @@ def checked(card: murho.Card, settings: Settings, body: bytes) -> tuple[Key, Inp
         as_seed(card, question.seed),
         question.noise,
         tuple(array.shape[1:] for array in inputs),
+        tuple(
+            sha256(array.tobytes()).hexdigest()
+            for array, about in zip(inputs, card.inputs, strict=True)
+            if about.shared
+        ),
     )
     return key, inputs, cost
 
@@ -91,26 +102,34 @@ def from_json(body: bytes) -> Any:
         raise HTTPException(400, f"The body must be JSON: {str(error).partition(';')[0]}.") from None
 
 
-def check_numbers(name: str, values: list[Any]) -> None:
-    """Refuse what is not numbers before numpy makes room for it: for one long text it would make as much for each."""
+def check_numbers(name: str, values: list[Any], wanted: frozenset[type] = NUMBERS) -> None:
+    """Refuse what is no number, or no truth of a mask, before numpy makes room, for one long text as much for each."""
     layer = values
     while (kinds := set(map(type, layer))) == {list}:
         layer = list(chain.from_iterable(layer))
     if list in kinds:
         raise murho.InputError(f"{name} must be nested equally deeply everywhere: some lists end early.")
-    if wrong := sorted(JSON_NAMES[kind] for kind in kinds - {int, float}):
-        raise murho.InputError(f"{name} must hold numbers, but holds {' and '.join(wrong)}.")
+    if wrong := sorted({JSON_NAMES[kind] for kind in kinds - wanted}):
+        what = "true and false" if bool in wanted else "numbers"
+        raise murho.InputError(f"{name} must hold {what}, but holds {' and '.join(wrong)}.")
 
 
-JSON_NAMES = {str: "text", bool: "true or false", type(None): "null", dict: "an object"}
+JSON_NAMES = {
+    int: "numbers",
+    float: "numbers",
+    str: "text",
+    bool: "true or false",
+    type(None): "null",
+    dict: "an object",
+}
 
 
 def check_cost(card: murho.Card, settings: Settings, question: Question, inputs: Inputs) -> int:
     """Rows × steps × draws × levels. Raises InputError where one of them, all together, or the answer is too large."""
     rows = len(inputs[0])
     steps = max(
-        prod(size for size, fixed in zip(array.shape[1:], described.shape[1:], strict=True) if fixed is None)
-        for array, described in zip(inputs, card.inputs, strict=True)
+        prod([size for size, fixed in zip(array.shape, about.shape, strict=True) if fixed is None][not about.shared :])
+        for array, about in zip(inputs, card.inputs, strict=True)
     )
     draws = card.draws if question.draws is None else question.draws
     draws = len(draws) if isinstance(draws, list) else draws

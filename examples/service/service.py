@@ -92,6 +92,7 @@ def create(settings: Settings | None = None) -> FastAPI:
         settings.max_cost,
         settings.max_waiting,
         metrics.called,
+        [array.shared for array in model.card.inputs],
     )
     texts = ThreadPoolExecutor(1, "json")
 

@@ -1,5 +1,6 @@
 """Damaged cards."""
 
+import copy
 import functools
 import json
 from pathlib import Path
@@ -20,7 +21,14 @@ NAMES = ("lstm.onnx", "convolution.onnx", "paths.onnx", "paths.pt")
 
 @functools.cache
 def corpus() -> tuple[dict[str, Any], ...]:
-    return tuple(json.loads(read(ROOT / "tests" / "conformance" / name).card.to_json()) for name in NAMES)
+    cards = [json.loads(read(ROOT / "tests" / "conformance" / name).card.to_json()) for name in NAMES]
+    said = copy.deepcopy(cards[0])  # with all that a card may say of its inputs
+    (first,) = said["inputs"]
+    first["limit"] = [5] * first["shape"][-1]
+    mask = {"name": "mask", "axes": ["time", "time"], "shape": [None, None], "dtype": "bool", "limit": None}
+    said["inputs"].append({**first, **mask, "names": []})
+    said["constants"] = {"task": 0, "scale": {"dtype": "float32", "shape": [2], "sha256": "0" * 64}}
+    return (*cards, said)
 
 
 @functools.cache

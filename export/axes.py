@@ -252,16 +252,17 @@ class _Trials:
                     return replace(difference, some=some)
             group.lengths += [_longer(length)[0], *shorter]
             return None
-        last: _Difference | None = None
+        first: _Difference | None = None
         for tried in (_longer(length), [*shorter, *(length - n for n in (2, 4, 8, 16, 1, 3) if length > n)]):
             for n in tried:
-                last = self.difference(dict.fromkeys(group.places, n))
-                if last is None:
+                difference = self.difference(dict.fromkeys(group.places, n))
+                if difference is None:
                     group.lengths.append(n)
                     break
-                if not last.fails:
-                    return last
-        return None if len(group.lengths) > 1 else last
+                if not difference.fails:
+                    return difference
+                first = first or difference
+        return None if len(group.lengths) > 1 else first
 
     def difference(self, lengths: Mapping[Place, int], follows: bool = False) -> "_Difference | None":
         """What the network does otherwise with axes of these lengths than with the example's."""

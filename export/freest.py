@@ -8,6 +8,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from ..runtime.errors import ExportError
 from .axes import LONGEST_REASON, LengthError, said
 from .blame import line_of
+from .frozen import FrozenSizeError
 from .subject import Subject, with_axes
 
 Result = TypeVar("Result")
@@ -55,6 +56,9 @@ def because_of_lengths(error: ExportError, subject: Subject) -> ExportError:
     decided_by_values = any(isinstance(cause, GuardOnDataDependentSymNode) for cause in causes)
     if isinstance(error, LengthError) or len(causes) == 1 or decided_by_values or not subject.lengths[0]:
         return error
+    if isinstance(causes[-1], FrozenSizeError):
+        does = "branches on it" if causes[-1].branch else "makes a number of Python's of it"
+        return LengthError(f"{causes[-1].line} {does}, which the file would keep")
     line, text = line_of(error), " ".join(str(causes[-1]).split())
     text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
     where = f", at {line}" if line else ""

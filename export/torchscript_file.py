@@ -59,7 +59,7 @@ def build(
             continue
         line = line or conversions[min(len(conversions), len(again)) - 1].line
         if k:
-            raise LengthError(f"{line} makes a number of Python's of its length, which TorchScript's tracer keeps")
+            raise LengthError(f"{line} makes a number of Python's of it, which the file would keep")
         raise ExportError(
             f"{line} makes a number of Python's of how many rows there are, which TorchScript's tracer would keep. "
             "Take it as x.shape[0], without len(), int() or a branch on it."

@@ -71,7 +71,7 @@ def from_frame(card: Card, frame: Any) -> tuple[Arrays, Any]:
     if len(card.inputs) > 1:
         raise InputError("A DataFrame serves one input, but this network has several: pass a dict of arrays.")
     shape = card.input.shape
-    window: int = card.training.get("window") or (shape[1] if len(shape) == 3 else 0) or 0
+    window: int = (shape[1] if len(shape) == 3 else 0) or card.training.get("window") or 0
     if len(shape) > 2 and (len(shape) != 3 or not window):
         raise InputError(f"This artifact reads x {card.input.axes}: pass a numpy array instead of a DataFrame.")
     values = _columns(card.input.name, frame, card.input.names, shape[-1] if len(shape) > 1 else 1)
@@ -365,6 +365,8 @@ def _checked(x: Any, expected: Array) -> NDArray[Any]:
         )
     for axis, size, got in zip(expected.axes, expected.shape, array.shape, strict=True):
         if size is not None and got != size:
+            if axis == "time":
+                raise InputError(f"{name} needs {size} steps, got {got}: expected [{shape}].")
             names = f" ({', '.join(expected.names)})" if expected.names and axis == expected.axes[-1] else ""
             raise InputError(
                 f"{name} must have {size} along its {axis} axis{names}, but has {got}: expected [{shape}]."

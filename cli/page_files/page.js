@@ -51,7 +51,7 @@ function fitting(card, table, target = table.target) {
   if (!series || task === "classification") {
     throw new Error(`${card.name} does not forecast a series: the page needs one input [batch, time, feature].`);
   }
-  const window = card.window ?? card.training.window ?? inputs[0].shape[1];
+  const window = inputs[0].shape[1] ?? card.window ?? card.training.window;
   if (!window) throw new Error(`${card.name} does not say how many rows it reads. Export it with its training.`);
   const columns = columnsOf(card, table, target);
   const shown = targetOf(card, table, target, columns);

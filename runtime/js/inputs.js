@@ -51,22 +51,6 @@ export function asInputs(card, x) {
   return arrays;
 }
 
-/** Free axes of one name have one length. */
-function checkEquallyLong(expected, arrays) {
-  const found = new Map();
-  expected.forEach(({ name, axes, shape }, k) => {
-    axes.forEach((axis, place) => {
-      const got = arrays[k].dims[place];
-      if (shape[place] !== null || axis === "batch") return;
-      if (!found.has(axis)) found.set(axis, [name, got]);
-      const [first, length] = found.get(axis);
-      if (got !== length) {
-        throw new InputError(`${name} must have ${length} along its ${axis} axis, as ${first} has, but has ${got}.`);
-      }
-    });
-  });
-}
-
 /** Names of draws, as numbers, all different. */
 export function asDraws(card, draws) {
   draws = draws ?? card.draws;

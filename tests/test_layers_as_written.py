@@ -244,6 +244,7 @@ class Filters(blitz.BayesianConv1d):
         super().__init__(inputs, outputs, 3, padding=1, **RHO)
 
 
+@pytest.mark.parametrize("export", [".onnx"], indirect=True)  # the zoo has it in every format
 def test_a_subclass_that_changes_defaults_is_the_layer_that_it_inherits_from(export) -> None:
     network = Forward(
         lambda net, x: net.head(net.memory(net.filters(x.transpose(1, 2)).transpose(1, 2))[0][:, -1]),
@@ -304,6 +305,7 @@ ONE_BY_ONE: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+@pytest.mark.parametrize("export", [".onnx", ".pt"], indirect=True)
 def test_single_classes_of_ones_own_are_exported(export) -> None:
     torch.manual_seed(0)
     layers = nn.ModuleList(build() for build in ONE_BY_ONE.values())
@@ -535,7 +537,7 @@ def test_layers_that_torch_does_not_know_of_are_named_with_the_change(tmp_path: 
         to_onnx(network, tmp_path / "net.onnx", rows(4))
 
 
-@pytest.mark.parametrize("how", KEPT)
+@pytest.mark.parametrize("how", ["list", "lists in one another", "an object that is no module"])
 def test_containers_of_layers_that_are_registered_too_change_nothing(tmp_path: Path, how: str) -> None:
     keep, two, _ = KEPT[how]
     network = Kept(keep, two, registered=True)
@@ -546,14 +548,15 @@ def test_containers_of_layers_that_are_registered_too_change_nothing(tmp_path: P
     assert list(two(before)) == [network.first, network.second]
 
 
-def test_the_advice_for_a_list_makes_it_exportable(export) -> None:
+def test_the_advice_for_a_list_makes_it_exportable(tmp_path: Path) -> None:
     keep, two, _ = KEPT["list"]
     network = Kept(keep, two, registered=False)
     network.layers = nn.ModuleList(network.layers)
     assert len(list(network.parameters())) == 16
-    export(network, rows(4))
+    to_onnx(network, tmp_path / "net.onnx", rows(4))
 
 
+@pytest.mark.parametrize("export", [".onnx", ".pt"], indirect=True)
 def test_torchs_own_layers_in_a_plain_list_are_exported_with_a_note(export) -> None:
     network = Kept(lambda a, _: [nn.Linear(4, 4), a], lambda kept: kept, registered=False)
     network.head = network.layers.pop()
@@ -622,8 +625,12 @@ def removed(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@pytest.mark.parametrize("options", [{}, {"storage": "half"}, {"sampling": "local"}], ids=["", "half", "local"])
-def test_removed_weights_stay_removed(export, tmp_path: Path, options: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("export", "options"),
+    [(".onnx", {}), (".onnx", {"sampling": "local"}), *((format, {"storage": "half"}) for format in FORMATS)],
+    indirect=["export"],
+)
+def test_removed_weights_stay_removed(export, options: dict[str, str]) -> None:
     torch.manual_seed(0)
     layers = removed(blitz.BayesianLinear(4, 6, **RHO)), removed(blitz.BayesianLinear(6, 2, **RHO))
     card = export(nn.Sequential(layers[0], nn.Tanh(), layers[1]), rows(4), **options)
@@ -657,6 +664,7 @@ def test_pruning_the_layer_alone_changes_nothing_and_is_said(tmp_path: Path, how
     np.testing.assert_array_equal(ours, before)
 
 
+@pytest.mark.parametrize("export", [".onnx", ".pt"], indirect=True)
 def test_torchs_prune_works_on_samplers_and_on_layers_of_torch(export) -> None:
     torch.manual_seed(0)
     layer, head = blitz.BayesianLinear(4, 6, **RHO), nn.Linear(6, 1)

@@ -39,7 +39,8 @@ def check_streams(sites: int, noise: bool, seed: int) -> dict[str, Any]:
             one, other = ("observation noise" if stream == NOISE_STREAM else f"site {stream}" for stream in pair)
             raise ExportError(
                 f"The numbers of {one} and {other} are not independent: they, or their squares, correlate by "
-                f"{found:.3f} (allowed: {BOUND:.3f}), so that intervals would be wrong; please report this."
+                f"{found:.3f} (allowed: {BOUND:.3f}), so that intervals would be wrong. "
+                "No network causes that: this copy of murho is not what was released. Install it again."
             )
     return {"streams": sites + noise, "largest_correlation": largest, "bound": BOUND}
 

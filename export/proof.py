@@ -14,10 +14,11 @@ from ..runtime.artifact import Artifact
 from ..runtime.compare import NETWORK_UNITS, TOLERANCE, Units, largest_value, raw_units, relative_error
 from ..runtime.contract import NOISE_INPUT, Card
 from ..runtime.engines import Engine, first_states, open_engine
-from ..runtime.errors import ExportError, MurhoError
+from ..runtime.errors import ArtifactError, ExportError, MurhoError
 from ..runtime.planner import VECTOR, chunk_size, in_chunks
 from . import diagnosis
 from .axes import LengthError
+from .diagnosis import FormatError
 from .independence import check_streams
 from .montecarlo import PLAIN, MonteCarloNetwork
 from .progress import stage
@@ -67,6 +68,12 @@ def _proven(subject: Subject, artifact: Artifact) -> dict[str, Any]:
         if artifact.format == "onnx":
             stage("Proving: the file in one piece, as other hosts run it")
             _whole(subject, artifact)
+    except ArtifactError as error:
+        reason = diagnosis.difference(subject.reference, subject.inputs) or _CHANGED
+        raise FormatError(
+            f"The exported file fails at another number of rows, steps or draws than it was traced with ({error}). "
+            f"{reason}"
+        ) from error
     except MurhoError:
         raise
     except Exception as error:  # the user's forward, or the file, fails at a size that the example did not have
@@ -125,9 +132,10 @@ def _exact(subject: Subject, engine: Engine) -> dict[str, Any]:
             scale, offset = units[name]
             error, allowed = relative_error(ours, raw, scale, offset, largest[name])
             if error > allowed:
-                raise ExportError(
+                reason = _reason(subject)
+                raise (FormatError if reason == _CHANGED else ExportError)(
                     f"The exported file disagrees with BLiTZ at equal noise by {error:.2g} of the largest value "
-                    f"(allowed: {allowed:.2g}), with {draws} draws of {batch} rows. {_reason(subject)}"
+                    f"(allowed: {allowed:.2g}), with {draws} draws of {batch} rows. {reason}"
                 )
             if error >= case.get("error", 0.0):  # of several outputs the one that differs most
                 case |= {"error": error, "allowed": allowed}
@@ -337,10 +345,10 @@ def _whole(subject: Subject, artifact: Artifact) -> None:
             for got, want, units in zip(ours, theirs, _units(subject, inputs[0]), strict=True):
                 error, allowed = relative_error(got, want, *units)
                 if error > allowed:
-                    raise ExportError(
+                    raise FormatError(
                         f"The file's samples in one piece differ from those in murho's runtime by {error:.2g} of the "
-                        f"largest value (allowed: {allowed:.2g}), with {draws} draws of {rows} rows; please report "
-                        "this."
+                        f"largest value (allowed: {allowed:.2g}), with {draws} draws of {rows} rows: ONNX "
+                        "Runtime computes otherwise when it fuses the whole."
                     )
 
 
@@ -400,6 +408,9 @@ def _reason(subject: Subject) -> str:
     return diagnosis.difference(subject.reference, subject.inputs) or _locate(subject)
 
 
+_CHANGED = "The network itself is not to blame: what torch wrote to this format computes something else."
+
+
 def _locate(subject: Subject) -> str:
     """Which module is the first to differ between BLiTZ and the folded network, in words."""
     batch, draws = 3, [0, 1]
@@ -422,7 +433,7 @@ def _locate(subject: Subject) -> str:
                 f"{where} is the first that differs once the draws are folded into the batch axis: it mixes "
                 "rows of the batch, or depends on their number."
             )
-    return "The folded network itself agrees with BLiTZ, so the file format's exporter changed it; please report this."
+    return _CHANGED
 
 
 class _recorded:  # noqa: N801 - reads as a verb where it is used

@@ -1,8 +1,11 @@
 """From a trained network to an artifact: read the posterior, fold, build the file, prove it, then put it in place."""
 
+import contextlib
 import datetime
 import inspect
 import os
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +18,7 @@ from torch import nn
 from ..runtime import checks
 from ..runtime.artifact import SUFFIXES, check_trust, read, with_card
 from ..runtime.contract import STATE, Array, Card, Scaling, Site
-from ..runtime.errors import ExportError, InputError
+from ..runtime.errors import ExportError, InputError, MurhoError
 from ..runtime.files import check_writable, replacing
 from ..runtime.inputs import described
 from ..runtime.pt2 import saved as saved_pt2
@@ -25,6 +28,7 @@ from . import diagnosis, onnx_file, pt2_file, torchscript_file
 from .arguments import check_constants, plain_constants
 from .axes import Asked
 from .blame import Blame
+from .diagnosis import FormatError
 from .freest import because_of_lengths, freest
 from .frozen import FrozenSizeError, refusing_frozen_sizes
 from .functions import OPSET
@@ -224,7 +228,25 @@ def _export(
         )
     check_writable(file)  # before minutes of work
     with Stages(options.progress), one_thread():
-        return write(subject_of(network, example, options), file, format, options)
+        subject = subject_of(network, example, options)
+        try:
+            return write(subject, file, format, options)
+        except FormatError as error:
+            raise ExportError(f"{error} {_elsewhere(subject, format, options)}") from error
+
+
+def _elsewhere(subject: Subject, format: str, options: Options) -> str:
+    """Which other formats can hold a network that one cannot, found by trying."""
+    works = []
+    for other in (name for name in WRITERS if name != format):
+        stage(f"Trying {other} in place of {format}")
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MurhoError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the notes of a file that nobody gets
+            write(subject, Path(folder) / f"tried{SUFFIXES[other]}", other, options)
+            works.append(WRITERS[other])
+    if not works:
+        return "No other format holds it either: all were tried."
+    return f"{' and '.join(works)} can export the network as it is: tried just now."
 
 
 def subject_of(network: nn.Module, example: Example, options: Options) -> Subject:

@@ -55,10 +55,12 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
     `network` is any torch module with BLiTZ layers, or layers taught by `register_layer`, whose forward takes one or
     more tensors [B, …] and returns float tensors [B, …]. It is not changed. `example` is a batch [B, …] of typical
     inputs **in raw units**; its values serve the proof, its shape fixes every axis but the batch and, for sequences
-    (float [B, T, F], tokens [B, T]), time. For a network with several inputs it is a tuple, or a dict by the names of
-    forward's arguments; lists and dicts that forward takes as one argument stand in it as they are. Inputs are floats,
-    whole numbers (tokens [B, T], categories [B, C], ids [B]) or masks of True and False. Where an embedding reads an
-    input or a column of it, the card says how many tokens or categories there are, and hosts refuse others.
+    (float [B, T, F], tokens [B, T]), time. Where the network or the format reads time at one length alone, it is fixed
+    too, with a note that says why and what to change. For a network with several inputs it is a tuple, or a dict by the
+    names of forward's arguments; lists and dicts that forward takes as one argument stand in it as they are. Inputs
+    are floats, whole numbers (tokens [B, T], categories [B, C], ids [B]) or masks of True and False. Where an
+    embedding reads an input or a column of it, the card says how many tokens or categories there are, and hosts
+    refuse others.
 
     Keyword arguments, all optional. What is computed:
 
@@ -83,6 +85,9 @@ def to_onnx(network: nn.Module, path: str | os.PathLike[str], example: Example, 
     - `horizon`: above 1, the artifact goes that many steps: each draw's prediction, with its noise, becomes the next
       value of its window, the weights staying the same. The network must read windows [B, T, 1] and return [B, 1];
       samples are then whole paths [S, B, horizon].
+    - `fixed`, `free`: axes that have the example's length, without a note, and axes that have any length that the
+      network takes, or the export is an error: numbers of axes, `free=(2, 3)` for images [B, C, H, W] of any size, or a
+      dict of them by input, `fixed={"future": 1}`. Rows are always free.
     - `streaming`: the artifact also takes and returns the states of its BayesianLSTM and BayesianGRU layers, so that
       each new row of a sequence costs one step in place of a whole window, see `murho.Model.stream`.
     - `storage`: "float32" keeps μ and σ of every weight as they are. "half" keeps μ in float16 and log σ in 8 bits,

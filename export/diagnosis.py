@@ -17,7 +17,7 @@ from .frozen import FrozenSizeError, FrozenValueError
 from .kinds import RECURRENT, is_layer
 from .layers import RowsChangedError
 from .reference import Reference
-from .watch import ARRAYS, BRANCHES, NUMBERS, Step, first_different, first_mixed, recorded
+from .watch import ARRAYS, BRANCHES, NUMBERS, Step, caught, first_different, first_mixed, recorded
 
 NAMES = {"onnx": "ONNX", "torchscript": "TorchScript", "pt2": "a program of torch.export"}
 _OPERATOR = re.compile(r"No ONNX function found for <OpOverload\(op='([^']+)'")
@@ -93,6 +93,19 @@ def check_rows(reference: Reference, inputs: Inputs, rows: int) -> None:
                 "each row, along the first axis: [batch, …]. Move that axis there (transpose), or join what belongs "
                 "to a row along another one (torch.cat(…, dim=-1))."
             )
+
+
+def check_nothing_caught(reference: Reference, inputs: Inputs) -> None:
+    """Raise ExportError for a forward that catches an error of torch's: a file has no other way to go, and tracers none.
+
+    One that fails at the example's number of rows alone shows at another.
+    """
+    step = caught([steps for count in (1, MIXED_ROWS) for steps in _passes(reference, inputs(count), 1, False)])
+    if step is not None:
+        raise ExportError(
+            f"{_where(step)} raises an error that the forward catches, to go another way; a file can go only one. Take "
+            "the `try` out, and write the way that works for every number of rows."
+        )
 
 
 def cannot_fold(error: ExportError, reference: Reference, inputs: Inputs) -> ExportError:
@@ -293,13 +306,13 @@ def _assignment(function: Any, attribute: str) -> Line | None:
 
 def forward_steps(reference: Reference, inputs: Sequence[Tensor]) -> list[Step]:
     """What the network does, step by step, in one pass of BLiTZ's, as far as it comes."""
-    with recorded(reference.network, Arguments.call) as passes, contextlib.suppress(Exception):
+    with recorded(reference.network, Arguments.call, results=False) as passes, contextlib.suppress(Exception):
         reference.given(inputs, [0], _no_epsilon, observed=False)
     return passes[0] if passes else []
 
 
-def _passes(reference: Reference, inputs: Sequence[Tensor], count: int) -> list[list[Step]]:
-    with recorded(reference.network, Arguments.call) as passes:
+def _passes(reference: Reference, inputs: Sequence[Tensor], count: int, results: bool = True) -> list[list[Step]]:
+    with recorded(reference.network, Arguments.call, results) as passes:
         reference.given(inputs, [0] * count, _no_epsilon, observed=False)
     return passes
 

@@ -135,6 +135,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked
         raise diagnosis.fails_on_example(error, network, examples) from error
     _check_output_names(outputs)
     diagnosis.check_rows(alone.reference, alone.inputs, len(examples[0]))
+    diagnosis.check_nothing_caught(alone.reference, alone.inputs)
     _check_finite(outputs)
     if task == "classification":
         plan = replace(plan, softmax=_needs_softmax(outputs))

@@ -31,11 +31,11 @@ class Step:
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, stop: Callable[..., Any]) -> None:
+    def __init__(self, stop: Callable[..., Any], results: bool) -> None:
         super().__init__()
         self.passes: list[list[Step]] = []
         self.inside: list[str] = []
-        self._stop = stop
+        self._stop, self._results = stop, results
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -48,16 +48,19 @@ class _Recorder(TorchFunctionMode):
         except Exception:
             self.passes[-1].append(Step(*about, failed=True))
             raise
-        parts = result if isinstance(result, tuple | list) else [result]
+        parts = (result if isinstance(result, tuple | list) else [result]) if self._results else []
         results = tuple(part.detach().clone() for part in parts if isinstance(part, Tensor))
         self.passes[-1].append(Step(*about, results))
         return result
 
 
 @contextmanager
-def recorded(network: nn.Module, stop: Callable[..., Any]) -> Iterator[list[list[Step]]]:
-    """The steps of each pass of the network that is made inside; `stop` is the function that calls it."""
-    recorder = _Recorder(stop)
+def recorded(network: nn.Module, stop: Callable[..., Any], results: bool = True) -> Iterator[list[list[Step]]]:
+    """The steps of each pass of the network that is made inside; `stop` is the function that calls it.
+
+    Without `results` they take no memory.
+    """
+    recorder = _Recorder(stop, results)
     handles = []
     for name, module in network.named_modules():
 
@@ -93,6 +96,11 @@ def first_different(passes: Sequence[Sequence[Step]]) -> Step | None:
 
 def _moved(y: Tensor, z: Tensor) -> Tensor:
     return (y != z) & ~((y != y) & (z != z))
+
+
+def caught(passes: Sequence[Sequence[Step]]) -> Step | None:
+    """A step that raised an error which the forward caught, if all passes ended well."""
+    return next((step for steps in passes for step in steps if step.failed), None)
 
 
 def first_mixed(passes: Sequence[Sequence[Step]]) -> Step | None:

@@ -49,6 +49,13 @@ class Keeping(Net):
         return self.last(y[:, -1])
 
 
+def trying(net: Any, x: Tensor) -> Tensor:
+    try:
+        return net.last(net.first(x).view(8, 4))
+    except RuntimeError:
+        return net.last(net.first(x))
+
+
 def by_chance(net: Any, x: Tensor) -> Tensor:
     if random.random() < 0.5:
         x = -x
@@ -137,6 +144,11 @@ REFUSED: dict[str, tuple[Forward, str, Forward]] = {
         lambda net, x: net.last(net.first(x.to("xpu:7"))),
         r"moves tensors to a device by its name.*y\.to\(x\.device\)",
         lambda net, x: net.last(net.first(x.to(x.device))),
+    ),
+    "an error that is caught": (  # TorchScript's tracer would crash the process
+        trying,
+        r"view\(8, 4\)\)` raises an error that the forward catches.*Take the `try` out",
+        lambda net, x: net.last(net.first(x)),
     ),
     "an assertion on values": (
         lambda net, x: _checked(net.last(net.first(x))),

@@ -96,7 +96,7 @@ def check_rows(reference: Reference, inputs: Inputs, rows: int) -> None:
 
 
 def check_nothing_caught(reference: Reference, inputs: Inputs) -> None:
-    """Raise ExportError for a forward that catches an error of torch's: a file has no other way to go, and tracers none.
+    """Raise ExportError for a forward that catches an error of torch's: no file can go another way.
 
     One that fails at the example's number of rows alone shows at another.
     """

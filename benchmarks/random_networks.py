@@ -5,11 +5,16 @@ is a network: a block makes of its input what it needs (a recurrent layer reads 
 """
 
 import copy
+import importlib.util
+import inspect
 import math
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -43,8 +48,13 @@ SIZES: dict[str, tuple[int, ...]] = {
     "map3": (2, 5, 4, 5),
     "sequence": (4, 3),
     "tokens": (5,),
+    "columns": (3,),
+    "ids": (),
 }
 """The forms of an input, and the sizes of the example after the batch."""
+WHOLE_NUMBERS = ("tokens", "columns", "ids")
+FIXED = ("lag", "filled", "steps", "reshape", "convolution")
+"""What fixes the number of steps of a sequence."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,18 @@ class Spec:
     """For a classification what the network returns: "logits" or "probabilities"."""
     scaled: bool = False
     local: bool = False
+    fixed: str = ""
+    """Of a sequence: what fixes the number of its steps, of `FIXED`."""
+    shared: str = ""
+    """An input that all rows share: a "table" of scales and shifts, or a "mask" of steps by steps."""
+    constant: str = ""
+    """A number that forward takes: in the "example", or said as an "option"."""
+    layers: str = ""
+    """"subclassed" with other defaults, or "pasted" into another module, in place of BLiTZ's own."""
+    pruned: bool = False
+    """ρ = -inf for a third of the weights."""
+    training: bool = False
+    """Left in training mode."""
     untied: str = ""
     """"copied" or "double": what unties BLiTZ's two copies of μ and ρ; the samplers' then move on, as in training."""
     seed: int = 0
@@ -155,9 +177,15 @@ class Built:
     features: tuple[str, ...]
 
     @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        parts = self.example.values() if isinstance(self.example, dict) else self.example
-        return tuple(parts) if self.spec.second else (self.example,)
+    def inputs(self) -> dict[str, Tensor]:
+        """The example's tensors, by the names of forward's arguments."""
+        if isinstance(self.example, dict):
+            return {name: part for name, part in self.example.items() if isinstance(part, Tensor)}
+        return {"x": self.example[0], "other": self.example[1]} if self.spec.second else {"x": self.example}
+
+    @property
+    def constants(self) -> dict[str, float]:
+        return {"scale": 0.5} if self.spec.constant else {}
 
 
 class Run(nn.Module):
@@ -227,6 +255,49 @@ class Shaped(nn.Module):
         return reshaped(self.module(reshaped(x, self.before)), self.after)
 
 
+class FixedTime(nn.Module):
+    """A sequence [B, 4, 3] read in a way that allows no other number of steps; the answer is a sequence too."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.steps = how, SIZES["sequence"][0]
+        self.convolution = nn.Conv1d(self.steps, self.steps, 1) if how == "convolution" else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.convolution is not None:
+            return self.convolution(x)
+        if self.how == "lag":
+            return x - x[:, -self.steps].unsqueeze(1)
+        if self.how == "steps":
+            return torch.stack([torch.tanh(x[:, step] * (step + 1)) for step in range(self.steps)], dim=1)
+        if self.how == "reshape":
+            return x.reshape(-1, x.shape[2], self.steps)
+        filled = x.new_zeros(x.shape[0], self.steps, x.shape[2])
+        for step in range(self.steps):
+            filled[:, step] = x[:, step] * (step + 1)
+        return filled
+
+
+class Columns(nn.Module):
+    """Categories [B, C], or ids [B], by an embedding for each column, side by side: [B, F]."""
+
+    def __init__(self, embeddings: list[nn.Module]) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(embeddings)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 1:
+            return self.embeddings[0](x)
+        return torch.cat([embedding(x[:, k]) for k, embedding in enumerate(self.embeddings)], dim=1)
+
+
+def with_shared(x: Tensor, shared: Tensor, how: str) -> Tensor:
+    """x, and what all rows share: a mask [T, T] of an attention over steps, or scales and shifts [2, F]."""
+    if how == "mask":
+        return torch.softmax(x @ x.transpose(1, 2) + shared, dim=-1) @ x
+    return x * shared[0] + shared[1]
+
+
 class Whole(nn.Module):
     """The whole network: body, second input, head, and what is returned."""
 
@@ -236,9 +307,12 @@ class Whole(nn.Module):
         self.side: nn.Module | None = None
         self.join = ""
         self.returns, self.probabilities = spec.returns, spec.classes == "probabilities"
+        self.shared = spec.shared
 
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Any:
-        early = self.first(x)
+    def forward(self, x: Tensor, other: Tensor | None = None, shared: Tensor | None = None, scale: float = 1.0) -> Any:
+        if shared is not None:
+            x = with_shared(x, shared, self.shared)
+        early = self.first(x) * scale
         late = self.rest(early)
         if self.side is not None and other is not None:
             late = joined(late, self.side(other), self.join)
@@ -250,6 +324,33 @@ class Whole(nn.Module):
         if self.returns == "tuple":
             return y, (early, late)
         return {"y": y, "early": early, "late": late} if self.returns == "dict" else y
+
+
+def _with_other_defaults(cls: Any) -> Any:
+    class Own(cls):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{"prior_sigma_1": 1.0, "prior_pi": 0.5, **options})
+
+    return Own
+
+
+@cache
+def _pasted(file: str) -> ModuleType:
+    """BLiTZ's module once more, as if its source stood in another project."""
+    spec = importlib.util.spec_from_file_location(f"pasted_{Path(file).stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def as_kept(cls: Any, how: str) -> Any:
+    """A BLiTZ layer's class as projects keep it."""
+    if how == "pasted":
+        return getattr(_pasted(inspect.getfile(cls)), cls.__name__)
+    return _with_other_defaults(cls) if how == "subclassed" else cls
 
 
 def reshaped(x: Tensor, how: str) -> Tensor:
@@ -337,12 +438,15 @@ class Builder:
             layer.freeze = True
             features = (*features, "frozen")
         self.layers.append(layer)
-        name = type(layer).__name__
+        name = next(cls.__name__ for cls in type(layer).__mro__ if cls.__name__.startswith("Bayesian"))
         self.features.update([name, *(f"{name} {feature}" for feature in features)])
         return layer
 
+    def kept(self, cls: Any) -> Any:
+        return as_kept(cls, self.spec.layers)
+
     def linear(self, block: Linear, x: Tensor) -> nn.Module:
-        made = BayesianLinear(x.shape[-1], block.out, bias=block.bias, **RHO)
+        made = self.kept(BayesianLinear)(x.shape[-1], block.out, bias=block.bias, **RHO)
         return self.register(made, *([] if block.bias else ["no bias"]), f"on {x.dim()} axes")
 
     def convolution(self, block: Convolution, x: Tensor) -> nn.Module:
@@ -356,13 +460,23 @@ class Builder:
         for key, usual in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1), ("bias", True)):
             if not isinstance(options[key], str) and np.max(options[key]) != usual:
                 named.append("no bias" if key == "bias" else key)
-        return Shaped(self.register(BAYESIAN_CONVOLUTIONS[rank](**options, **RHO), *named), before, after)
+        return Shaped(self.register(self.kept(BAYESIAN_CONVOLUTIONS[rank])(**options, **RHO), *named), before, after)
+
+    def prefix(self, x: Tensor) -> nn.Module:
+        """What makes of the input what the blocks read."""
+        spec = self.spec
+        if spec.form in ("columns", "ids"):
+            bayesian = spec.seed % 2 == 0
+            embedding: Any = self.kept(BayesianEmbedding) if bayesian else nn.Embedding
+            made = [embedding(TOKENS, 2 + k, **(RHO if bayesian else {})) for k in range(math.prod(SIZES[spec.form]))]
+            return Columns([self.register(layer, spec.form) if bayesian else layer for layer in made])
+        return FixedTime(spec.fixed) if spec.fixed else nn.Identity()
 
     def embedding(self, block: Embedding, x: Tensor) -> nn.Module:
         if x.is_floating_point():
             return nn.Identity()
         padding = 0 if block.padding else None
-        made = BayesianEmbedding(TOKENS, block.out, padding_idx=padding, max_norm=block.max_norm, **RHO)
+        made = self.kept(BayesianEmbedding)(TOKENS, block.out, padding_idx=padding, max_norm=block.max_norm, **RHO)
         named = ["padding_idx"] * block.padding + ["max_norm"] * (block.max_norm is not None)
         return self.register(made, *named)
 
@@ -373,15 +487,15 @@ class Builder:
         if block.start == "plain":
             start = nn.Linear(size, block.hidden)
         elif block.start == "bayesian":
-            start = self.register(BayesianLinear(size, block.hidden, **RHO), "for a state")
+            start = self.register(self.kept(BayesianLinear)(size, block.hidden, **RHO), "for a state")
         named = ([] if block.bias else ["no bias"]) + ["hand on"] * (block.hand_on and block.layers > 1)
         for _ in range(block.layers):
             if block.kind == "lstm":
-                made: Any = BayesianLSTM(size, block.hidden, bias=block.bias, peephole=block.peephole, **RHO)
+                made: Any = self.kept(BayesianLSTM)(size, block.hidden, bias=block.bias, peephole=block.peephole, **RHO)
                 named_lstm = [*named, *(["peephole"] * block.peephole)]
                 layers.append(self.register(made, *named_lstm, f"take {block.take}"))
             else:
-                made = BayesianGRU(size, block.hidden, bias=block.bias, **RHO)
+                made = self.kept(BayesianGRU)(size, block.hidden, bias=block.bias, **RHO)
                 layers.append(self.register(made, *named, f"take {block.take}"))
             size = block.hidden
         return Shaped(Steps(block, layers, start), before)
@@ -486,8 +600,9 @@ def build(spec: Spec) -> Built:
         torch.manual_seed(spec.seed)
         builder = Builder(spec)
         size = SIZES[spec.form]
-        x = torch.randint(TOKENS, (9, *size)) if spec.form == "tokens" else torch.randn(9, *size)
-        first, y = builder.sequence(spec.blocks[:1], x)
+        x = torch.randint(TOKENS, (9, *size)) if spec.form in WHOLE_NUMBERS else torch.randn(9, *size)
+        prefix = builder.prefix(x).eval()
+        first, y = builder.sequence(spec.blocks[:1], builder.flow(prefix, x))
         rest, y = builder.sequence(spec.blocks[1:], y)
         other, how = torch.randn(9, 3), ""
         side: nn.Module | None = None
@@ -497,9 +612,14 @@ def build(spec: Spec) -> Built:
             y = joined(y, z, how)
         width = max(spec.head, 2) if spec.classes else spec.head
         head = nn.Linear(y.shape[-1], width) if width else nn.Identity()
-        network: nn.Module = Whole(spec, first, rest, head)
+        network: nn.Module = Whole(spec, nn.Sequential(prefix, first), rest, head)
         network.side, network.join = side, how
-        network.eval()
+        network.train(spec.training)
+        if spec.pruned:
+            with torch.no_grad():
+                for name, rho in network.named_parameters():
+                    if name.endswith("_sampler.rho"):
+                        rho.masked_fill_(torch.rand(rho.shape) < 1 / 3, -math.inf)
         if spec.untied == "copied":
             network = copy.deepcopy(network)
         if spec.untied == "double":
@@ -509,20 +629,29 @@ def build(spec: Spec) -> Built:
                 for name, parameter in network.named_parameters():
                     if name.endswith("_sampler.mu"):
                         parameter += 0.05 * torch.randn_like(parameter)
-        example: Any = x
-        if spec.second:
-            example = {"x": x, "other": other} if spec.second == "name" else (x, other)
         options: dict[str, Any] = {}
+        named: dict[str, Any] = {"x": x} | ({"other": other} if spec.second else {})
+        if spec.shared:
+            mask = torch.triu(torch.full((size[0], size[0]), -3.0), diagonal=1) if spec.shared == "mask" else None
+            named["shared"] = torch.stack([torch.rand(size[-1]), torch.randn(size[-1])]) if mask is None else mask
+            options["shared_inputs"] = ("shared",)
+        if spec.constant == "example":
+            named["scale"] = 0.5
+        elif spec.constant:
+            options["constants"] = {"scale": 0.5}
+        example: Any = named
+        if not spec.shared and spec.constant != "example" and spec.second != "name":
+            example = tuple(named.values()) if spec.second else x
         if spec.returns == "tuple":
             options["outputs"] = ("y", "early", "late")
-        if spec.scaled and not spec.classes and spec.form != "tokens":
+        if spec.scaled and not spec.classes and spec.form not in WHOLE_NUMBERS:
             options["scaling"] = SCALING
         if spec.classes:
             options["task"] = "classification"
         features = [*builder.features.elements(), f"form {spec.form}", f"returns {spec.returns}"]
-        for name in ("second", "classes", "untied"):
+        for name in ("second", "classes", "untied", "fixed", "shared", "constant", "layers"):
             features += [f"{name} {getattr(spec, name)}"] * bool(getattr(spec, name))
-        features += ["scaled"] * ("scaling" in options)
+        features += ["scaled"] * ("scaling" in options) + ["pruned"] * spec.pruned + ["training mode"] * spec.training
         return Built(spec, network, example, options, tuple(features))
 
 
@@ -579,6 +708,8 @@ FAVOURITES = {
     "map3": (convolutions, convolutions, convolutions, linears),
     "sequence": (recurrents, recurrents, linears, convolutions),
     "tokens": (recurrents, recurrents, linears, convolutions),
+    "columns": (linears, linears, linears, convolutions),
+    "ids": (linears, linears, linears, convolutions),
 }
 
 
@@ -636,9 +767,17 @@ def specs(draw: Any, form: str | None = None) -> Spec:
         classes=draw(st.sampled_from(["", "", "", "", "logits", "probabilities"])),
         scaled=draw(st.sampled_from([False, False, False, True])),
         local=draw(st.sampled_from([False, False, True])),
+        fixed=draw(st.sampled_from(["", "", *FIXED])) if form == "sequence" else "",
+        shared="" if form in WHOLE_NUMBERS else draw(st.sampled_from(["", "", "", "", "table", "mask"])),
+        constant=draw(st.sampled_from(["", "", "", "", "example", "option"])),
+        layers=draw(st.sampled_from(["", "", "", "subclassed", "pasted"])),
+        pruned=draw(st.integers(0, 5)) == 0,
+        training=draw(st.integers(0, 3)) == 0,
         untied=draw(st.sampled_from(["", "", "", "", "copied", "double"])),
         seed=draw(st.integers(0, 9)),
     )
+    if spec.shared == "mask" and form != "sequence":
+        spec = replace(spec, shared="table")
     if spec.untied == "double" and not _survives_double(blocks):
         spec = replace(spec, untied="copied")
     layers = bayesian_layers(blocks)

@@ -1,14 +1,17 @@
 """The property that every export must have: it says what BLiTZ says. Tried on random networks.
 
-Run: python benchmarks/random_parity.py [--count 1000] [--processes 2] [--json study.json]. A network takes some five
-seconds of one core. Exits with 1, and prints the network, where a file differs or an export fails.
+Run: python benchmarks/random_parity.py [--count 1000] [--processes 2] [--minutes 40] [--json study.json]. A network is
+exported to two formats. With --json, a study that was stopped (Ctrl-C, --minutes) goes on where it was. Exits with 1,
+and prints the network, where a file differs or an export fails.
 """
 
 import argparse
+import itertools
 import json
 import math
 import random
 import re
+import signal
 import tempfile
 import warnings
 from collections import Counter
@@ -23,10 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from blitz.modules import (
-    BayesianGRU,
-    BayesianLinear,
-)
 from blitz.modules.base_bayesian_module import BayesianModule
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from random_networks import SIZES, Built, Spec, build, specs
@@ -35,10 +34,13 @@ from studies import write_section
 from torch import Tensor
 
 import murho
-from murho.export import proof, to_onnx, to_torchscript
+from murho.export import proof, to_onnx, to_pt2, to_torchscript
 from murho.export.generator import normals
 
-EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript}
+EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript, "pt2": to_pt2}
+SUFFIXES = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
+TURNS = (("onnx", "torchscript"), ("onnx", "pt2"), ("torchscript", "pt2"))
+"""The formats of one network, the next and the one after."""
 TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value
 ROWS, DRAWS, SEED = (1, 2, 6), (2, 33), 2**40 + 77
 
@@ -66,6 +68,11 @@ class Place:
         return torch.from_numpy(normals([self.draw], self.seed, self.site - 1, n)[0])
 
 
+def is_a(layer: Any, name: str) -> bool:
+    """Whether a layer is one of BLiTZ's by name: its own, a subclass or a pasted one."""
+    return any(cls.__name__ == name for cls in type(layer).__mro__)
+
+
 def put_noise_in(layer: Any, place: Place) -> None:
     """Make a layer (for good) take its noise from `place`; a frozen layer computes with its samplers' μ."""
     frozen, no_bias, layer.freeze = layer.freeze, not getattr(layer, "use_bias", True), False
@@ -80,11 +87,11 @@ def put_noise_in(layer: Any, place: Place) -> None:
     ]
 
     def forward(x: Tensor, *rest: Any) -> Any:
-        if place.local and not frozen and isinstance(layer, BayesianLinear) and x.dim() == 2:
+        if place.local and not frozen and is_a(layer, "BayesianLinear") and x.dim() == 2:
             return local(x)
         samplers = {name: getattr(layer, f"{name}_sampler") for name in names}
         used = {name: torch.ones(sampler.mu.shape, dtype=torch.bool) for name, sampler in samplers.items()}
-        if isinstance(layer, BayesianGRU):
+        if is_a(layer, "BayesianGRU"):
             hidden = layer.out_features
             used["weight_ih"][:, 3 * hidden :] = False
             used["weight_hh"][:, 2 * hidden : 3 * hidden] = False
@@ -108,23 +115,23 @@ def put_noise_in(layer: Any, place: Place) -> None:
     layer.forward = forward
 
 
-def blitz_samples(built: Built, inputs: tuple[Tensor, ...], draws: Any, seed: int) -> tuple[list[Any], Place]:
+def blitz_samples(built: Built, inputs: dict[str, Tensor], draws: Any, seed: int) -> tuple[list[Any], Place]:
     """BLiTZ's own samples, float64 [S, B, …] in raw units of each output, for raw inputs."""
-    network = build(built.spec).network.double()  # a fresh one: it is changed
+    network = build(built.spec).network.double().eval()  # a fresh one: it is changed
     place = Place(seed, built.options.get("sampling") == "local")
     for module in list(network.modules()):
         if isinstance(module, BayesianModule):
             put_noise_in(module, place)
-    x, *others = (v.double() if v.is_floating_point() else v for v in inputs)
+    arguments: dict[str, Any] = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
     scaling = built.options.get("scaling", murho.Scaling())
     if "scaling" in built.options:
-        x = (x - scaling.input_mean[0]) / scaling.input_scale[0]
-    arguments: dict[str, Any] = {"other": others[0]} if others else {}
+        arguments["x"] = (arguments["x"] - scaling.input_mean[0]) / scaling.input_scale[0]
+    arguments |= built.constants
     passes = []
     with float64_by_default(), torch.no_grad():
         for draw in draws:
             place.draw, place.site = int(draw), 0
-            y = network(x, **arguments)
+            y = network(**arguments)
             if isinstance(y, dict):
                 parts = list(y.values())
             elif isinstance(y, tuple):
@@ -174,38 +181,51 @@ class Result:
 def check(built: Built, formats: tuple[str, ...] = tuple(EXPORTS)) -> Result:
     """Export a network and compare the files with BLiTZ. Raises MismatchError, or what the export raises."""
     built = localised(built)
-    probe = tuple(v[torch.arange(max(ROWS)) % len(v)] for v in built.inputs)
-    generator = torch.Generator().manual_seed(7)
-    probe = tuple(v + torch.randn(v.shape, generator=generator) if v.is_floating_point() else v.flip(0) for v in probe)
+    probe = probed(built)
     draws = np.random.default_rng(3).integers(0, 2**32, max(DRAWS))
     want: dict[int, list[Any]] = {}
     error, smallest_p = 0.0, 1.0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for format in formats:
-            path = Path(folder) / f"random.{'onnx' if format == 'onnx' else 'pt'}"
+            path = Path(folder) / f"random.{SUFFIXES[format]}"
             card = EXPORTS[format](built.network, path, built.example, **built.options)
             smallest_p = min(smallest_p, card.verification["law"]["smallest_p"])
             error = max(error, compare(murho.load(path, threads=1, trusted=True), built, probe, draws, want))
     return Result(error, smallest_p)
 
 
+def probed(built: Built) -> dict[str, Tensor]:
+    """Inputs that the export has not seen: other rows, and what all rows share as it was."""
+    generator = torch.Generator().manual_seed(7)
+
+    def other(rows: Tensor) -> Tensor:
+        rows = rows[torch.arange(max(ROWS)) % len(rows)]
+        return rows + torch.randn(rows.shape, generator=generator) if rows.is_floating_point() else rows.flip(0)
+
+    return {name: part if name == "shared" else other(part) for name, part in built.inputs.items()}
+
+
+def cut(built: Built, inputs: dict[str, Tensor], steps: int) -> dict[str, Tensor]:
+    """The first steps of a sequence, and of a mask for them."""
+    short = {**inputs, "x": inputs["x"][:, :steps]}
+    return {**short, "shared": inputs["shared"][:steps, :steps]} if built.spec.shared == "mask" else short
+
+
 def compare(
-    model: murho.Model, built: Built, probe: tuple[Tensor, ...], draws: Any, known: dict[int, list[Any]]
+    model: murho.Model, built: Built, probe: dict[str, Tensor], draws: Any, known: dict[int, list[Any]]
 ) -> float:
     """The largest relative error of an artifact at several numbers of rows, draws and, where free, steps."""
-    free = model.card.inputs[0].shape[1] is None
+    free = model.card.inputs[0].shape[1:2] == (None,)
     largest = 0.0
     for steps in (None, 2) if free else (None,):
-        inputs = probe if steps is None else (probe[0][:, :steps], *probe[1:])
+        inputs = probe if steps is None else cut(built, probe, steps)
         if (steps or 0) not in known:
             known[steps or 0] = blitz_samples(built, inputs, draws, SEED)[0]
         for batch in ROWS:
             for count in DRAWS:
-                parts = [v[:batch].numpy() for v in inputs]
-                given_inputs: Any = parts[0] if len(parts) == 1 else tuple(parts)
-                if isinstance(built.example, dict):
-                    given_inputs = dict(zip(built.example, parts, strict=True))
+                parts = {name: (v if name == "shared" else v[:batch]).numpy() for name, v in inputs.items()}
+                given_inputs: Any = parts if len(parts) > 1 else parts["x"]
                 answers = model.predict_all(given_inputs, draws[:count], seed=SEED)
                 if len(answers) != len(known[steps or 0]):
                     raise MismatchError(f"{len(answers)} outputs instead of {len(known[steps or 0])}")
@@ -251,16 +271,16 @@ def _collected(form: str, count: int, number: int) -> list[Spec]:
     return list(found)
 
 
-def try_one(spec: Spec, law_draws: int) -> dict[str, Any]:
+def try_one(spec: Spec, formats: tuple[str, ...], law_draws: int) -> dict[str, Any]:
     """What happened to one network, as plain JSON values."""
     torch.set_num_threads(1)
     began = perf_counter()
-    row: dict[str, Any] = {"spec": repr(spec), "outcome": "exported", "features": []}
+    row: dict[str, Any] = {"spec": repr(spec), "formats": list(formats), "outcome": "exported", "features": []}
     law, proof.law = proof.law, partial(proof.law, draws=law_draws)
     try:
         built = localised(build(spec))
         row["features"] = list(built.features)
-        result = check(built)
+        result = check(built, formats)
         row |= {"error": result.error, "smallest_p": result.smallest_p}
     except Exception as error:  # everything that goes wrong is a result of the study
         reason = why_refused(error)
@@ -277,15 +297,16 @@ def why_refused(error: Exception) -> str | None:
     return next((why for start, why in REFUSALS.items() if re.search(start, text)), None)
 
 
-def study(specs: list[Spec], processes: int, law_draws: int) -> Iterator[dict[str, Any]]:
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(try_one, spec, law_draws) for spec in specs]
+def study(tasks: list[tuple[Spec, tuple[str, ...]]], processes: int, law_draws: int) -> Iterator[dict[str, Any]]:
+    """Networks with their formats -> what happened to each, as it comes. Ctrl-C waits for those that are under way."""
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    with pool:
+        futures = [pool.submit(try_one, spec, formats, law_draws) for spec, formats in tasks]
         try:
-            for task in as_completed(tasks):
-                yield task.result()
+            for future in as_completed(futures):
+                yield future.result()
         finally:
-            for task in tasks:
-                task.cancel()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -304,10 +325,11 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=1000, help="networks, each exported to both formats")
+    parser.add_argument("--count", type=int, default=1000, help="networks, each exported to two formats by turns")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--law-draws", type=int, default=proof.LAW_DRAWS, help="BLiTZ's draws for the tests in law")
+    parser.add_argument("--law-draws", type=int, default=300, help="BLiTZ's draws for the tests in law")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other networks")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no further network after so many")
     parser.add_argument("--json", type=Path, help="write the results to this file as they come, and go on from it")
     parser.add_argument("--write", type=Path, help="put the result into this file")
     arguments = parser.parse_args()
@@ -315,7 +337,10 @@ def main() -> int:
     if arguments.json and arguments.json.exists():
         results = json.loads(arguments.json.read_text())["results"]
     done = {row["spec"] for row in results}
-    left = [spec for spec in drawn(arguments.count, arguments.seed) if repr(spec) not in done]
+    turns = zip(drawn(arguments.count, arguments.seed), itertools.cycle(TURNS), strict=False)
+    left = [(spec, formats) for spec, formats in turns if repr(spec) not in done]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = perf_counter()
     try:
         for row in track(study(left, arguments.processes, arguments.law_draws), "Networks", total=len(left)):
             results.append(row)
@@ -326,6 +351,9 @@ def main() -> int:
                 unfinished = arguments.json.with_suffix(".part")
                 unfinished.write_text(text)
                 unfinished.replace(arguments.json)
+            if perf_counter() - began > 60 * arguments.minutes:
+                print(f"\nStopped after {len(results)} networks.")
+                break
     except KeyboardInterrupt:
         print(f"\nInterrupted after {len(results)} networks.")
     write_section(arguments.write, "Random networks", described(summary(results), arguments.law_draws))
@@ -337,8 +365,9 @@ def described(found: dict[str, Any], law_draws: int) -> str:
     failed = "".join(f" ({reason})" for reason in found["failures"])
     refused = "".join(f"; {count} because {why}" for why, count in found["refusals"].items())
     return (
-        f"`python benchmarks/random_parity.py`: {found['networks']} networks drawn at random, each exported to both "
-        f"formats and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law with {law_draws} draws: "
+        f"`python benchmarks/random_parity.py`: {found['networks']} networks drawn at random, each exported to two "
+        f"of the three formats, by turns, and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law "
+        f"with {law_draws} draws: "
         f"{found['exported']} exported and equal, {found['failed']} failed{failed}, {found['refused']} refused"
         f"{refused}. Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), "
         f"smallest p {found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."

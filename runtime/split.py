@@ -48,7 +48,7 @@ def split(content: bytes) -> Halves:
     drawn = tuple(name for k in makers for name in strings(nodes[k], MAKES) if name.startswith(DRAWN))
     own = {name for node in nodes[:first] for name in strings(node, READS)}
 
-    network = [delimited(NODE, node) for node in nodes[first:] if not _STATISTICS.intersection(strings(node, KIND))]
+    network = [delimited(NODE, node) for node in _without_statistics(nodes[first:])]
     network += values(INPUT, drawn)
     for number, start, body, end in fields(graph):
         field, inside = bytes(graph[start:end]), graph[body:end]
@@ -63,3 +63,14 @@ def split(content: bytes) -> Halves:
             network.append(field)
     sampler = part(view, nodes[:first], [], drawn) if drawn else b""
     return Halves(sampler, framed(view, network), drawn)
+
+
+def _without_statistics(nodes: list[memoryview]) -> list[memoryview]:
+    """All but the nodes that take statistics, and those that copy them: of one value under two names."""
+    kept, gone = [], set[str]()
+    for node in nodes:
+        if _STATISTICS.intersection(strings(node, KIND)) or gone.intersection(strings(node, READS)):
+            gone.update(strings(node, MAKES))
+        else:
+            kept.append(node)
+    return kept

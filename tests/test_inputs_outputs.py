@@ -222,3 +222,22 @@ def test_an_output_called_as_the_artifacts_own_is_refused_at_once(form, options,
     to_torchscript(network, tmp_path / "x.pt", torch.randn(4, 3), **advised)
     answers = murho.load(tmp_path / "x.pt", trusted=True).predict_all(np.ones((2, 3), np.float32), 16)
     assert list(answers) == ["mu", "sigma"]
+
+
+class Twice(nn.Module):
+    """One value under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = BayesianLinear(3, 2, **RHO)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = self.layer(x)
+        return {"first": y, "again": y}
+
+
+def test_one_value_under_two_names(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    to_onnx(Twice(), tmp_path / "twice.onnx", torch.randn(4, 3))
+    answers = murho.load(tmp_path / "twice.onnx").predict_all(np.ones((2, 3), np.float32), 32)
+    np.testing.assert_array_equal(answers["first"].samples, answers["again"].samples)

@@ -15,7 +15,7 @@ from .errors import ArtifactError
 from .model import load
 from .typical import typical_inputs
 
-_MOST_CALLS, _MOST_SECONDS = 7, 20.0  # of each number of rows
+_MOST_CALLS, _LEAST_SECONDS, _MOST_SECONDS = 15, 0.5, 20.0  # of each number of rows
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def _measure(artifact: str, draws: int, rows: Iterable[int]) -> list[dict[str, f
 
 def _settled(times: list[float]) -> bool:
     """Whether enough calls were timed: torch compiles in the first ones of a shape, and the runtime tries chunks."""
-    if len(times) < 2 or sum(times) > _MOST_SECONDS:
-        return len(times) >= 2
-    return len(times) == _MOST_CALLS or (len(times) > 2 and max(times[-2:]) < 1.5 * min(times))
+    if sum(times) > _MOST_SECONDS or len(times) == _MOST_CALLS:
+        return True
+    return sum(times) > _LEAST_SECONDS and len(times) > 2 and max(times[-2:]) < 1.5 * min(times)
 
 
 def _peak() -> float | None:

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
-from studies import keep_exporters_registry
 from torch import Tensor, nn
 
 import murho
@@ -392,7 +391,6 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.write and (arguments.names or len(arguments.formats) < len(EXPORTS)):
         parser.error("the page is of all networks in all formats")
-    keep_exporters_registry()
     torch.set_num_threads(1)
     entries, failed = {}, 0
     for name in track(arguments.names or names(), "Networks"):

@@ -78,8 +78,9 @@ bench: .venv/dev.stamp ## docs/benchmark.md, with the README's figures of speed,
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/honest_cost.py
 
-studies: .venv/dev.stamp ## docs/parity.md, docs/studies.md and the study in docs/generator.md: some hours
+studies: .venv/dev.stamp ## docs/parity.md, docs/studies.md, docs/will-my-network-work.md and the study in docs/generator.md: some hours
 	$(BIN)/python benchmarks/parity.py --write docs/parity.md
+	$(BIN)/python benchmarks/zoo_page.py --write docs/will-my-network-work.md
 	$(BIN)/python benchmarks/uci.py
 	$(BIN)/python benchmarks/mnist.py
 	$(BIN)/python benchmarks/random_parity.py

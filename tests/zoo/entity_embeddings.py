@@ -10,7 +10,6 @@ from torch import nn
 
 GROUP = "Tables"
 INPUTS = ("categories [B, 3]", "numbers [B, 4]")
-NOTES = ("Axis 1 of categories is fixed at 3",)
 
 
 class EntityEmbeddings(nn.Module):

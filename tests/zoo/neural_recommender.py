@@ -9,7 +9,6 @@ from torch import nn
 
 GROUP = "Tables"
 INPUTS = ("x [B, 2]",)
-NOTES = ("Axis 1 of x is fixed at 2",)
 
 
 class NeuralRecommender(nn.Module):

@@ -1,7 +1,7 @@
 """A pretrained network made Bayesian.
 
 The pretrained part keeps its plain layers, one layer is frozen at its means, and the spread of the last comes from its
-weights, by `MOPED_`.
+weights, by `MOPED_`, which moves the samplers' ρ alone: a note says that it is theirs that count.
 """
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 
 GROUP = "Training"
 INPUTS = ("x [B, 6]",)
+NOTES = ("weight_rho differs from weight_sampler.rho", "bias_rho differs from bias_sampler.rho")
 
 
 @variational_estimator

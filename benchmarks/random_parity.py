@@ -42,6 +42,8 @@ SUFFIXES = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
 TURNS = (("onnx", "torchscript"), ("onnx", "pt2"), ("torchscript", "pt2"))
 """The formats of one network, the next and the one after."""
 TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value
+MULTIPLE = 8  # of what BLiTZ's own float32 is off, where that allows more (docs/design.md, "The yardstick")
+PASSES = 8  # of BLiTZ's float32, where one explains too little: the others with ε two units in the last place off
 ROWS, DRAWS, SEED = (1, 2, 6), (2, 33), 2**40 + 77
 
 REFUSALS: dict[str, str] = {
@@ -62,10 +64,17 @@ class Place:
     draw: int = 0
     site: int = 0
     local_sites: int = 0
+    nudge: int = 0
+    """Above 0, which neighbours of ε to take."""
 
     def noise(self, n: int) -> Tensor:
         self.site += 1
-        return torch.from_numpy(normals([self.draw], self.seed, self.site - 1, n)[0])
+        noise = normals([self.draw], self.seed, self.site - 1, n)[0]
+        if self.nudge:
+            up = np.random.default_rng((self.nudge, self.draw, self.site)).random(n) < 0.5
+            end = np.where(up, np.inf, -np.inf).astype(np.float32)
+            noise = np.nextafter(np.nextafter(noise.astype(np.float32), end), end)
+        return torch.from_numpy(noise)
 
 
 def is_a(layer: Any, name: str) -> bool:
@@ -110,25 +119,32 @@ def put_noise_in(layer: Any, place: Place) -> None:
         mean, variance = x @ layer.weight_sampler.mu.T, x**2 @ (spread["weight"] ** 2).T
         if "bias" in names:
             mean, variance = mean + layer.bias_sampler.mu, variance + spread["bias"] ** 2
-        return mean + variance.sqrt() * place.noise(layer.out_features)
+        return mean + variance.sqrt() * place.noise(layer.out_features).to(x.dtype)
 
     layer.forward = forward
 
 
-def blitz_samples(built: Built, inputs: dict[str, Tensor], draws: Any, seed: int) -> tuple[list[Any], Place]:
-    """BLiTZ's own samples, float64 [S, B, …] in raw units of each output, for raw inputs."""
-    network = build(built.spec).network.double().eval()  # a fresh one: it is changed
-    place = Place(seed, built.options.get("sampling") == "local")
+def blitz_samples(
+    built: Built,
+    inputs: dict[str, Tensor],
+    draws: Any,
+    seed: int,
+    precision: torch.dtype = torch.float64,
+    nudge: int = 0,
+) -> tuple[list[Any], Place]:
+    """BLiTZ's own samples [S, B, …] in raw units of each output, for raw inputs, computed in a precision."""
+    network = build(built.spec).network.to(precision).eval()  # a fresh one: it is changed
+    place = Place(seed, built.options.get("sampling") == "local", nudge=nudge)
     for module in list(network.modules()):
         if isinstance(module, BayesianModule):
             put_noise_in(module, place)
-    arguments: dict[str, Any] = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    arguments: dict[str, Any] = {k: v.to(precision) if v.is_floating_point() else v for k, v in inputs.items()}
     scaling = built.options.get("scaling", murho.Scaling())
     if "scaling" in built.options:
         arguments["x"] = (arguments["x"] - scaling.input_mean[0]) / scaling.input_scale[0]
     arguments |= built.constants
     passes = []
-    with float64_by_default(), torch.no_grad():
+    with by_default(precision), torch.no_grad():
         for draw in draws:
             place.draw, place.site = int(draw), 0
             y = network(**arguments)
@@ -152,12 +168,15 @@ def localised(built: Built) -> Built:
     return local if wanted else built
 
 
-class float64_by_default:  # noqa: N801 - reads as a verb where it is used
+class by_default:  # noqa: N801 - reads as a verb where it is used
     """BLiTZ makes the zeros of states and absent biases in torch's default dtype."""
+
+    def __init__(self, precision: torch.dtype) -> None:
+        self.precision = precision
 
     def __enter__(self) -> None:
         self.before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float64)
+        torch.set_default_dtype(self.precision)
 
     def __exit__(self, *_: object) -> None:
         torch.set_default_dtype(self.before)
@@ -178,12 +197,33 @@ class Result:
     """Of the tests that the export's own proof made."""
 
 
+class Truth:
+    """BLiTZ's samples in float64, and what its own float32 is off them, of each output's largest value."""
+
+    def __init__(self, built: Built, inputs: dict[str, Tensor], draws: Any) -> None:
+        self._arguments = built, inputs, draws, SEED
+        self.samples = blitz_samples(*self._arguments)[0]
+        self._passes = 0
+        self._off = [0.0] * len(self.samples)
+
+    def allows(self, number: int, error: float) -> bool:
+        """Whether float32 explains an error of an output. The passes of BLiTZ's float32 are made when one asks."""
+        while not error <= max(TOLERANCE, MULTIPLE * self._off[number]):
+            if self._passes == PASSES or not math.isfinite(error):
+                return False
+            rough = blitz_samples(*self._arguments, torch.float32, self._passes)[0]
+            for k, (got, want) in enumerate(zip(rough, self.samples, strict=True)):
+                self._off[k] = max(self._off[k], float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-30)))
+            self._passes += 1
+        return True
+
+
 def check(built: Built, formats: tuple[str, ...] = tuple(EXPORTS)) -> Result:
     """Export a network and compare the files with BLiTZ. Raises MismatchError, or what the export raises."""
     built = localised(built)
     probe = probed(built)
     draws = np.random.default_rng(3).integers(0, 2**32, max(DRAWS))
-    want: dict[int, list[Any]] = {}
+    want: dict[int, Truth] = {}
     error, smallest_p = 0.0, 1.0
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -212,31 +252,30 @@ def cut(built: Built, inputs: dict[str, Tensor], steps: int) -> dict[str, Tensor
     return {**short, "shared": inputs["shared"][:steps, :steps]} if built.spec.shared == "mask" else short
 
 
-def compare(
-    model: murho.Model, built: Built, probe: dict[str, Tensor], draws: Any, known: dict[int, list[Any]]
-) -> float:
+def compare(model: murho.Model, built: Built, probe: dict[str, Tensor], draws: Any, known: dict[int, Truth]) -> float:
     """The largest relative error of an artifact at several numbers of rows, draws and, where free, steps."""
     free = model.card.inputs[0].shape[1:2] == (None,)
     largest = 0.0
     for steps in (None, 2) if free else (None,):
         inputs = probe if steps is None else cut(built, probe, steps)
         if (steps or 0) not in known:
-            known[steps or 0] = blitz_samples(built, inputs, draws, SEED)[0]
+            known[steps or 0] = Truth(built, inputs, draws)
+        truth = known[steps or 0]
         for batch in ROWS:
             for count in DRAWS:
                 parts = {name: (v if name == "shared" else v[:batch]).numpy() for name, v in inputs.items()}
                 given_inputs: Any = parts if len(parts) > 1 else parts["x"]
                 answers = model.predict_all(given_inputs, draws[:count], seed=SEED)
-                if len(answers) != len(known[steps or 0]):
-                    raise MismatchError(f"{len(answers)} outputs instead of {len(known[steps or 0])}")
-                for (name, answer), whole in zip(answers.items(), known[steps or 0], strict=True):
+                if len(answers) != len(truth.samples):
+                    raise MismatchError(f"{len(answers)} outputs instead of {len(truth.samples)}")
+                for k, ((name, answer), whole) in enumerate(zip(answers.items(), truth.samples, strict=True)):
                     got, want = answer.samples, whole[:count, :batch]
                     if got.shape != want.shape:
                         raise MismatchError(
                             f"{model.engine}, output {name!r}: shape {got.shape} instead of {want.shape}"
                         )
                     error = float(np.abs(got - want).max() / max(np.abs(whole).max(), 1e-30))
-                    if not error <= TOLERANCE:
+                    if not truth.allows(k, error):
                         raise MismatchError(
                             f"{model.engine}, output {name!r}, B={batch}, S={count}, T={steps}: {error:.2g}"
                         )
@@ -369,7 +408,8 @@ def described(found: dict[str, Any], law_draws: int) -> str:
         f"of the three formats, by turns, and compared with BLiTZ in float64 at B = {ROWS}, S = {DRAWS}, and in law "
         f"with {law_draws} draws: "
         f"{found['exported']} exported and equal, {found['failed']} failed{failed}, {found['refused']} refused"
-        f"{refused}. Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}), "
+        f"{refused}. Largest error {found['largest_error']:.1e} of the largest value (allowed {TOLERANCE:.0e}, "
+        f"or {MULTIPLE} times what BLiTZ's own float32 is off), "
         f"smallest p {found['smallest_p']:.1e} of all tests in law.\n\nHow many networks have: {counts}."
     )
 

@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from studies import jackknife
 
-from murho.cli.bench import LEVEL, TOLERANCE
+from murho.cli.bench import LEVEL
+from murho.runtime.compare import TOLERANCE
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from .. import Intervals, Model, MurhoError, load
-from ..runtime.compare import TOLERANCE, largest_value, raw_units, relative_error
+from ..runtime.compare import MULTIPLE, largest_value, raw_units, relative_error, tolerance_of
 from ..runtime.contract import Card
 from ..runtime.errors import InputError
 from ..runtime.planner import cores
@@ -148,7 +148,9 @@ def _check_alike(
     first = next(iter(ours.values()))
     scale, offset = raw_units(card.scaling, _first(x))
     for name, answer in ours.items():
-        error, allowed = relative_error(answer.samples, first.samples, scale, offset)
+        error, allowed = relative_error(
+            answer.samples, first.samples, scale, offset, tolerance=tolerance_of(card, forms=2)
+        )
         if error > allowed:
             raise MurhoError(
                 f"{name} differs from the other artifact by {error:.2g} of the largest value (allowed: {allowed:.2g})."
@@ -158,7 +160,7 @@ def _check_alike(
     check_at_equal_noise(card, first, loop, x, local)
     # Two means of S draws differ by √(std²/S + std²/S); seven such errors are beyond chance.
     chance = 7 * np.sqrt((first.std**2 + free.std**2) / len(first.draws))
-    rounding = TOLERANCE * largest_value(first.samples, scale, offset) * np.abs(scale)
+    rounding = tolerance_of(card) * largest_value(first.samples, scale, offset) * np.abs(scale)
     rounding = rounding + 2 * np.spacing(np.abs(first.samples).max())
     if not (np.abs(first.mean - free.mean) <= chance + rounding).all():
         raise MurhoError("The artifact's mean differs from the mean of BLiTZ's loop by more than chance explains.")
@@ -170,7 +172,9 @@ def check_at_equal_noise(card: Card, answer: Intervals, loop: Any, x: Inputs, lo
         raise MurhoError(f"The artifact cannot be compared with BLiTZ at equal noise. {card.weakness}")
     few, units = answer.draws[:8], raw_units(card.scaling, _first(x))
     wanted, largest = loop.given(x, few, answer.seed, local), largest_value(answer.samples, *units)
-    error, allowed = relative_error(answer.samples[: len(few)], wanted, *units, largest)
+    coarse = loop.given(x, few, answer.seed, local, float32=True)
+    tolerance = max(tolerance_of(card), MULTIPLE * relative_error(coarse, wanted, *units, largest)[0])
+    error, allowed = relative_error(answer.samples[: len(few)], wanted, *units, largest, tolerance=tolerance)
     if error > allowed:
         raise MurhoError(
             f"The artifact differs from BLiTZ at equal noise by {error:.2g} of the largest value (allowed: "

@@ -71,9 +71,17 @@ class BlitzLoop:
         """The network as its users call it, with its posteriors and its scaling."""
         return self._reference(local=False)
 
-    def given(self, x: Inputs, draws: NDArray[np.int64], seed: int, local: bool = False) -> NDArray[np.float64]:
-        """BLiTZ's samples [S, B, …] in raw units with the generator's ε put in, as weights or as local ones."""
-        samples = self._reference(local).given(_tensors(x), draws.tolist(), generator_epsilon(seed))
+    def given(
+        self, x: Inputs, draws: NDArray[np.int64], seed: int, local: bool = False, float32: bool = False
+    ) -> NDArray[np.float64]:
+        """BLiTZ's samples [S, B, …] in raw units with the generator's ε put in, as weights or as local ones.
+
+        Computed in float64 where the network's forward can, unless in `float32`.
+        """
+        precision = torch.float32 if float32 else None
+        samples = self._reference(local).given(
+            _tensors(x), draws.tolist(), generator_epsilon(seed), precision=precision
+        )
         return next(iter(samples.values()))
 
 

@@ -59,6 +59,8 @@ class Plan:
     """None before the trial run."""
     shared: tuple[bool, ...] = ()
     """For each output: whether it is the same for every draw."""
+    precise: bool = False
+    """Whether the network's own forward is known to run in float64, so that it is the truth there."""
     width: int = 0
     """Values per row of the first output if it is [B, O] and no class probability: its intervals can be calibrated."""
 

@@ -13,7 +13,7 @@ import onnxruntime
 
 from ..runtime.artifact import Artifact, read
 from ..runtime.checks import file_path
-from ..runtime.compare import NETWORK_UNITS, largest_value, raw_units, relative_error
+from ..runtime.compare import NETWORK_UNITS, TOLERANCE, Units, largest_value, raw_units, relative_error, tolerance_of
 from ..runtime.contract import OUTPUTS
 from ..runtime.errors import ArtifactError, ExportError, InputError
 from ..runtime.files import scratch_folder, write_file
@@ -95,6 +95,8 @@ def _check(source: Artifact, converted: Path) -> None:
     card, before, after = source.card, whole(source.content, source.card), whole(converted.read_bytes(), source.card)
     calibration = card.calibration
     stretch = max((factor for row in calibration.factors for factor in row), default=1.0) if calibration else 1.0
+    tolerance = tolerance_of(card, forms=2)
+    stretched = tolerance if tolerance == TOLERANCE else tolerance * max(1.0, 2 * stretch)
     for rows, many in ((1, 2), (3, 32), (4, 17)):
         inputs, draws = typical_inputs(card, rows), np.arange(many, dtype=np.int64)
         scale, offset = raw_units(card.scaling, inputs[0])
@@ -102,15 +104,14 @@ def _check(source: Artifact, converted: Path) -> None:
         samples = largest_value(wanted[OUTPUTS[0]], scale, offset)
         for name, want in wanted.items():
             if name == OUTPUTS[0] or name not in OUTPUTS:
-                error, allowed = relative_error(
-                    found[name], want, *((scale, offset) if name in OUTPUTS else NETWORK_UNITS)
-                )
+                units: Units = (scale, offset) if name in OUTPUTS else NETWORK_UNITS
+                error, allowed = relative_error(found[name], want, units[0], units[1], tolerance=tolerance)
             else:
                 # A sum over the draws may lose half a spacing at each, and calibration stretches what the ends lost.
                 origin = np.zeros(1) if name == "std" else offset
                 largest = max(samples, largest_value(want, scale, origin))
                 roundings = round((2 + many) * max(1.0, 2 * stretch))
-                error, allowed = relative_error(found[name], want, scale, origin, largest, roundings)
+                error, allowed = relative_error(found[name], want, scale, origin, largest, roundings, stretched)
             if error > allowed:
                 raise ExportError(
                     f"In ONNX Runtime's format {name} differs by {error:.2g} of the largest value (allowed: "

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from .kinds import flipped
 from .modes import evaluating
 from .montecarlo import Plan, outputs_of, unfused_attention
 from .posterior import Posterior, lacks_bias, placed_back
+from .precision import in_precision
 from .samplers import OVERFLOW, is_blitz, samplers_of
 
 _COMPLEXITY = ("log_prior", "log_variational_posterior")
@@ -26,6 +27,8 @@ Floats = NDArray[np.float64]
 # ε of one draw and stream (a site's number, or NOISE_STREAM): (draw, stream, n) -> [n]
 Epsilon = Callable[[int, int, int], NDArray[np.floating[Any]]]
 Samples = dict[str, Floats]
+Within = AbstractContextManager[Any]
+_AS_IT_IS: Within = nullcontext()
 
 
 def generator_epsilon(seed: int) -> Epsilon:
@@ -46,18 +49,31 @@ class Reference:
     posteriors: dict[str, Posterior]
     plan: Plan
 
-    def given(self, inputs: Sequence[Tensor], draws: Iterable[int], epsilon: Epsilon, observed: bool = True) -> Samples:
+    def given(
+        self,
+        inputs: Sequence[Tensor],
+        draws: Iterable[int],
+        epsilon: Epsilon,
+        observed: bool = True,
+        precision: torch.dtype | None = None,
+    ) -> Samples:
         """BLiTZ's samples with the given ε in place of its own; with observation noise if `observed`.
 
-        Where a site samples its outputs in place of its weights, its layer is replaced by the formula in float64.
+        Computed in `precision`, or else in float64 if the plan says that the forward can. Where a site samples its
+        outputs in place of its weights, its layer is replaced by the formula.
         """
         plan = self.plan
-        with one_thread(), self._epsilon_given(epsilon) as set_draw:
+        precision = precision or (torch.float64 if plan.precise else torch.float32)
+        with (
+            one_thread(),
+            in_precision(self.network, precision) as within,
+            self._epsilon_given(epsilon) as set_draw,
+        ):
             passes = []
             for draw in draws:
                 set_draw(int(draw))
                 noise = unit_noise(plan.noise, plan.width, int(draw), epsilon) if plan.noise and observed else None
-                passes.append(self._forward(inputs, noise))
+                passes.append(self._forward(inputs, noise, within))
         return _stacked(passes)
 
     def free(self, inputs: Sequence[Tensor], count: int, seed: int) -> Samples:
@@ -74,25 +90,25 @@ class Reference:
         )
         if self.plan.horizon > 1 or any(awkward):
             weights_only = Reference(self.network, self.posteriors, replace(self.plan, local=False, sites=None))
-            return weights_only.given(inputs, range(count), numpy_epsilon(seed), observed=False)
+            return weights_only.given(inputs, range(count), numpy_epsilon(seed), False, torch.float32)
         with one_thread(), _as_in_prediction(self.network, self.posteriors):
             torch.manual_seed(seed)
             return _stacked([self._forward(inputs) for _ in range(count)])
 
-    def _forward(self, inputs: Sequence[Tensor], noise: Floats | None = None) -> Samples:
+    def _forward(self, inputs: Sequence[Tensor], noise: Floats | None = None, within: Within = _AS_IT_IS) -> Samples:
         """One draw's predictions, all steps of its path, with unit noise [O] if given."""
         if self.plan.horizon == 1:
-            return self._step(inputs, noise)
+            return self._step(inputs, noise, within)
         (window,) = inputs
         steps = []
         for k in range(self.plan.horizon):
-            samples = self._step([window], None if noise is None else noise[k : k + 1])
+            samples = self._step([window], None if noise is None else noise[k : k + 1], within)
             ((name, y),) = samples.items()
             steps.append(y)
             window = torch.cat([window[:, 1:], torch.from_numpy(y.astype(np.float32)).unsqueeze(1)], dim=1)
         return {name: np.concatenate(steps, axis=-1)}
 
-    def _step(self, inputs: Sequence[Tensor], noise: Floats | None) -> Samples:
+    def _step(self, inputs: Sequence[Tensor], noise: Floats | None, within: Within) -> Samples:
         own = next((p for p in self.network.parameters() if p.is_floating_point()), inputs[0])
         x, *others = inputs
 
@@ -101,7 +117,7 @@ class Reference:
             return [v.to(own.device, own.dtype if v.is_floating_point() else v.dtype, copy=True) for v in values]
 
         arguments = self.plan.arguments
-        with torch.no_grad():
+        with torch.no_grad(), within:
             returned = arguments.call(self.network, placed((self.scaled(x), *others)), placed(arguments.tensors))
             results = outputs_of(returned, self.plan.outputs)
         samples = {name: y.to("cpu", torch.float64).numpy() for name, y in results.items()}
@@ -149,7 +165,7 @@ class Reference:
         def next_epsilon(n: int) -> Tensor:
             values = epsilon(state["draw"], state["site"], n)
             state["site"] += 1
-            return torch.from_numpy(np.asarray(values, np.float32))
+            return torch.from_numpy(np.asarray(values))
 
         def enter(posterior: Posterior) -> None:
             site = state["site"]
@@ -225,13 +241,13 @@ class Reference:
 
 
 def local_linear(posterior: Posterior, x: Tensor, epsilon: Tensor) -> Tensor:
-    """A linear layer's output [B, O] for x [B, F], sampled by local reparameterisation from ε [O], in float64."""
-    mu, sigma = posterior.split(posterior.mu.double()), posterior.split(posterior.sigma.double())
-    x = x.double().cpu()
+    """A linear layer's output [B, O] for x [B, F], sampled by local reparameterisation from ε [O], in x's precision."""
+    x = x.cpu()
+    mu, sigma = posterior.split(posterior.mu.to(x)), posterior.split(posterior.sigma.to(x))
     mean, variance = x @ mu["weight"].T, x.square() @ sigma["weight"].square().T
     if "bias" in mu:
         mean, variance = mean + mu["bias"], variance + sigma["bias"].square()
-    return mean + variance.sqrt() * epsilon
+    return mean + variance.sqrt() * epsilon.to(x)
 
 
 def unit_noise(noise: Noise, width: int, draw: int, epsilon: Epsilon) -> Floats:
@@ -273,7 +289,7 @@ def _stacked(passes: list[Samples]) -> Samples:
 def _as_in_prediction(network: nn.Module, posteriors: dict[str, Posterior]) -> Iterator[None]:
     with (
         evaluating(network),
-        _forgetting(network),
+        forgetting(network),
         unfused_attention(),
         _plain(posteriors),
         _without_complexity(posteriors),
@@ -346,7 +362,7 @@ def _plain(posteriors: dict[str, Posterior]) -> Iterator[None]:
 
 
 @contextmanager
-def _forgetting(network: nn.Module) -> Iterator[None]:
+def forgetting(network: nn.Module) -> Iterator[None]:
     """Give the user's modules back the attributes and buffers that their forward replaces."""
     before = [(module, dict(vars(module)), dict(module._buffers)) for module in network.modules()]
     try:

@@ -162,6 +162,7 @@ def _tried(untried: Subject, examples: Sequence[Tensor], task: str, asked: Asked
             )
     subject = replace(untried, plan=plan)
     outputs = subject.reference.free(examples, 1, seed=0)
+    subject = replace(subject, plan=replace(plan, precise=_runs_in_float64(subject)))
     with refusals:
         _check_repeatable(subject)
     with refusals:
@@ -370,6 +371,14 @@ def _needs_softmax(outputs: dict[str, NDArray[np.float64]]) -> bool:
             f"{list(y.shape[1:])}. For two classes from one logit return torch.cat([torch.zeros_like(z), z], dim=-1)."
         )
     return not ((y >= 0).all() and np.allclose(y.sum(axis=-1), 1, rtol=0, atol=1e-4))
+
+
+def _runs_in_float64(subject: Subject) -> bool:
+    try:
+        subject.reference.given(subject.examples, [0], lambda _draw, _stream, n: np.zeros(n), False, torch.float64)
+    except Exception:  # whatever the user's forward raises; it asks for float32 in a way that cannot be widened
+        return False
+    return True
 
 
 def _check_repeatable(subject: Subject) -> None:

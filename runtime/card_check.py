@@ -281,6 +281,24 @@ _ARRAY = _fields(
     unit=_text,
     limit=_perhaps(_limits),
 )
+
+
+def _report(where: str, value: Any) -> None:
+    """The proof's report is free, but for what is compared by: what float32 may be off."""
+    _free(where, value)
+    if (exact := value.get("exact")) is not None:
+        _free(f"{where}.exact", exact)
+        for name in _EXACT.keys() & exact.keys():
+            _EXACT[name](f"{where}.exact.{name}", exact[name])
+
+
+_EXACT: dict[str, Rule] = {
+    "truth": _choice("float64", "float32"),
+    "float32_error": _perhaps(_not_negative),
+    "multiple": _positive,
+    "allowed": _positive,
+    "largest_error": _not_negative,
+}
 _NOISE = _fields(distribution=_choice(*DISTRIBUTIONS), degrees=_whole(0, MOST_SIZE), scale=_list(_not_negative))
 _CARD = _fields(
     "storage",  # as float32 in the first files
@@ -315,7 +333,7 @@ _CARD = _fields(
     levels=_list(_level, 1, 1000),
     seed=_whole(-(2**63), 2**63 - 1),
     training=_free,
-    verification=_free,
+    verification=_report,
     noise=_perhaps(_noise),
     horizon=_whole(1, MOST_SIZE),
     calibration=_perhaps(

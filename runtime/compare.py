@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .contract import Scaling
+from .contract import Card, Scaling
 
 Floats = NDArray[np.float64]
 Units = tuple[ArrayLike, ArrayLike]
 """Scale and offset, so that raw values are the network's times the scale plus the offset."""
 
 TOLERANCE = 1e-5  # of the largest value: float32 arithmetic in another order
+MULTIPLE = 8.0  # of what BLiTZ's own float32 is off, where that is more: see "The yardstick" in docs/design.md
 NETWORK_UNITS: Units = ((1.0,), (0.0,))
 """Of what no scaling applies to: further outputs, recurrent states."""
 
@@ -23,6 +24,13 @@ def raw_units(scaling: Scaling, x: NDArray[Any]) -> tuple[Floats, Floats]:
         return scale, offset
     last = np.asarray(x[:, -1, :1], np.float64)
     return (scale, offset + last) if scaling.values == "differences" else (scale * last, (offset + 1) * last)
+
+
+def tolerance_of(card: Card, forms: int = 1) -> float:
+    """What the proof of an artifact allowed its samples to be off the truth, or `forms` of them off each other."""
+    exact = card.verification.get("exact", {})
+    off = float(exact.get("multiple", MULTIPLE)) * float(exact.get("float32_error") or 0.0)
+    return max(TOLERANCE, forms * off)
 
 
 def largest_value(raw: NDArray[Any], scale: ArrayLike = (1.0,), offset: ArrayLike = (0.0,)) -> float:
@@ -37,13 +45,14 @@ def relative_error(
     offset: ArrayLike = (0.0,),
     largest: float | None = None,
     roundings: int | None = None,
+    tolerance: float = TOLERANCE,
 ) -> tuple[float, float]:
     """(error, allowed) of values `got` against `raw`, relative to the largest network output.
 
     Both are in raw units: network units times `scale` plus `offset`. `largest` is taken from `raw` if not given.
-    Allowed are 1e-5, and what float32 must lose by storing a value in raw units: half a spacing at each of two steps,
-    so one for each of the two that is float32, or as many `roundings` as are given. The error is infinite where shapes
-    differ or a value is not finite.
+    Allowed are the `tolerance`, and what float32 must lose by storing a value in raw units: half a spacing at each of
+    two steps, so one for each of the two that is float32, or as many `roundings` as are given. The error is infinite
+    where shapes differ or a value is not finite.
     """
     scale = np.abs(np.asarray(scale, np.float64))
     largest = largest_value(raw, scale, offset) if largest is None else largest
@@ -51,7 +60,7 @@ def relative_error(
         roundings = sum(values.dtype == np.float32 for values in (got, raw))
     highest = np.abs(raw).max(initial=0)
     spacing = float(np.spacing(np.float32(highest))) / float(scale.min()) / largest if roundings else 0.0
-    allowed = TOLERANCE + roundings * spacing
+    allowed = tolerance + roundings * spacing
     if got.shape != raw.shape:
         return float("inf"), allowed
     with np.errstate(invalid="ignore"):

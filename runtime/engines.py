@@ -342,7 +342,8 @@ class TorchScriptEngine(_TorchEngine):
     name = "torchscript"
 
     def _opened(self, artifact: Artifact) -> Callable[..., Any]:
-        samples: Callable[..., Any] = torchscript.loaded(artifact.content, self._device).samples
+        self.module = torchscript.loaded(artifact.content, self._device)
+        samples: Callable[..., Any] = self.module.samples
         return samples
 
 
@@ -353,7 +354,8 @@ class ProgramEngine(_TorchEngine):
         super().__init__(artifact, "cpu")
 
     def _opened(self, artifact: Artifact) -> Callable[..., Any]:
-        return pt2.sampler(pt2.loaded(artifact.content), artifact.card)
+        self.module = pt2.sampler(pt2.loaded(artifact.content), artifact.card)
+        return self.module
 
 
 def _check_not_forked(process: int) -> None:

@@ -2,8 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import torch_check
 from .artifact import sealed_zip
@@ -11,6 +10,7 @@ from .contract import CARD_KEY, FIXED_INPUTS, OUTPUTS, Card
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+    from torch.fx import GraphModule
 
 
 def loaded(content: bytes) -> "ExportedProgram":
@@ -22,7 +22,7 @@ def loaded(content: bytes) -> "ExportedProgram":
         return torch.export.load(io.BytesIO(content))
 
 
-def sampler(program: "ExportedProgram", card: Card) -> Callable[..., Any]:
+def sampler(program: "ExportedProgram", card: Card) -> "GraphModule":
     """The part of a program that gives the samples of every output and the next states, and no statistics over them.
 
     A function of the program's arguments but `levels` that returns a tuple.

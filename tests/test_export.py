@@ -361,7 +361,7 @@ def test_a_wrong_kernel_is_noticed_in_torchscript(forecaster, tmp_path: Path, mo
 def test_a_wrong_sigma_is_noticed(export, forecaster, path: Path, monkeypatch) -> None:
     right = samplers.softplus
     monkeypatch.setattr(samplers, "softplus", lambda rho: 1.01 * right(rho))
-    with pytest.raises(murho.ExportError, match=r"disagrees with BLiTZ at equal noise"):
+    with pytest.raises(murho.ExportError, match=r"murho reads another weight: σ"):
         export(forecaster, path, rows(4, 5, 1))
     assert list(path.parent.iterdir()) == []
 

@@ -355,7 +355,7 @@ def test_a_wrong_expansion_fails_the_proof(path: Path, format: str, monkeypatch:
             return made
 
         monkeypatch.setattr(target, shifted)
-    with pytest.raises(murho.ExportError, match="disagrees with BLiTZ at equal noise"):
+    with pytest.raises(murho.ExportError, match="The file holds another weight than the network: σ"):
         WRITE[format](network, path, rows(3), storage="half")
     assert not path.exists()
 

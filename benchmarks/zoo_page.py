@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import murho
 from murho.export import proof, to_onnx, to_pt2, to_torchscript
 from murho.export.generator import normals
+from murho.runtime.compare import MULTIPLE, TOLERANCE
 from murho.runtime.contract import Card
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -42,8 +43,6 @@ EXPORTS: dict[str, tuple[Callable[..., Card], str]] = {
 }
 # The tests in law are in full in tests/test_law.py. At equal noise all formats are compared, so all have one law.
 LAW_DRAWS = {"ONNX": 100, "TorchScript": 10, ".pt2": 10}
-MULTIPLE = 8.0  # of what BLiTZ's own float32 is off, where that is more
-TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value
 ROWS, LONGER, DRAWS, SEED = (5, 1), (0, 2), (3, 2**31 + 5, 77), 2**40 + 13
 NO_NOTES = ("still where BLiTZ starts it", "torch.jit")  # of nearly every network here, and of every TorchScript file
 GROUPS = (

@@ -14,20 +14,10 @@ from murho.export import to_torchscript
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "will-my-network-work.md").read_text(encoding="utf-8")
 NAMES = zoo.names()
-KNOWN = {
-    "rounding_limit": "float32's own distance from float64 counts as a difference",
-}
-"""What does not do yet what its file says, and why: a list that only shrinks."""
 PT2_OF = 5  # a .pt2 costs as much as three of the other two together: one network of five here, all on the page
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason=KNOWN[name])] if name in KNOWN else [])
-        for name in NAMES
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_network_does_what_its_file_and_the_page_say(name: str) -> None:
     found = zoo.pattern(name)
     formats = tuple(EXPORTS) if NAMES.index(name) % PT2_OF == 0 else ("ONNX", "TorchScript")

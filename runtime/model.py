@@ -78,9 +78,10 @@ def load(
     An ONNX artifact is data, and opening one from a stranger is safe. The formats of torch are programs that can do
     anything when they are opened: pass `trusted=True` for one whose maker you trust.
     `device` is "cpu", "cuda" or "cuda:N"; an ONNX artifact needs onnxruntime-gpu for the latter. `threads` is how many
-    chunks of draws run at once; by default as many as the process has cores. What an ONNX artifact drew is kept where
-    the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`, the second call of a shape
-    spends some milliseconds on the best size of its chunks. None of these changes an answer, only the time.
+    chunks of draws run at once; by default as many as the process has cores, or as 3 GiB of weights allow. What an ONNX
+    artifact drew is kept where the same draws and seed come again, up to `keep_mb` MiB; 0 keeps none. With `measure`,
+    the second call of a shape spends some milliseconds on the best size of its chunks. None of these changes an answer,
+    only the time.
 
     Warns where the file draws by an earlier generator, which is flawed: export it again.
 
@@ -114,7 +115,7 @@ class Settings:
 def _opened(artifact: Artifact, settings: Settings) -> "Model":
     with working:
         engine = open_engine(artifact, settings.device, settings.keep_mb * 2**20)
-    model = Model(artifact, engine, settings.threads or planner.cores(), settings.measure)
+    model = Model(artifact, engine, settings.threads or planner.usual_threads(artifact.card), settings.measure)
     model._settings = settings
     return model
 

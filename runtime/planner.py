@@ -30,6 +30,9 @@ USUAL_CACHE = 16 * 2**20  # bytes; where the machine does not say
 MAX_CHUNK = 1024
 BLOCK_BYTES = 2**26
 """That a thread may take for the rows of a chunk."""
+WEIGHTS_BYTES = 3 * 2**30
+"""That the weights of all threads' chunks may take, and their forms on the way through the network."""
+FORMS = 3
 REMEMBERED = 1024
 """Shapes of calls."""
 MEASURING_SECONDS = 0.02  # after which no further size is tried
@@ -41,6 +44,12 @@ RECURRENT = ("BayesianLSTM", "BayesianGRU")
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_threads(card: Card) -> int:
+    """Threads for an artifact: as many as cores, and no more than its weights leave room for."""
+    chunk = VECTOR * FORMS * 4 * sum(site.n for site in card.sites)
+    return max(1, min(cores(), WEIGHTS_BYTES // max(1, chunk)))
 
 
 @cache

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -282,3 +283,15 @@ def test_a_thousand_calls_from_eight_threads(exported, format: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(check, range(1000)))
+
+
+def test_weights_of_all_threads_fit_memory(exported, monkeypatch) -> None:
+    monkeypatch.setattr(planner, "cores", lambda: 16)
+    card = murho.load(exported("mlp").onnx).card
+    assert planner.usual_threads(card) == 16
+    for weights, threads in ((6_300_000, 2), (20_000_000, 1)):
+        site = replace(card.sites[0], n=weights)
+        assert planner.usual_threads(replace(card, sites=(site,))) == threads
+    monkeypatch.setattr(planner, "WEIGHTS_BYTES", 1)
+    assert murho.load(exported("mlp").onnx)._threads == 1
+    assert murho.load(exported("mlp").onnx, threads=3)._threads == 3

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import Intervals
 from ..export.arguments import plain_constants
+from ..export.modes import evaluating
 from ..export.montecarlo import Plan
 from ..export.posterior import posterior_sha256
 from ..export.recognition import read_posteriors
@@ -63,7 +64,8 @@ class BlitzLoop:
             return next(iter(reference.free(inputs, draws, seed=0).values())).astype(np.float32)
         rows = inputs[0]
         scaled, once = reference.scaled(rows), reference.network if forward is None else forward
-        outputs = np.stack([once(scaled).numpy() for _ in range(draws)])
+        with evaluating(reference.network):
+            outputs = np.stack([once(scaled).numpy() for _ in range(draws)])
         return reference.in_raw_units(outputs.astype(np.float64), rows).astype(np.float32)
 
     @property

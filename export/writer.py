@@ -45,6 +45,7 @@ from .recognition import read_posteriors
 from .reference import one_thread
 from .subject import Example, Subject, examine, uncompiled
 
+MOST_MAGNIFIED = 0.01  # of the largest value, that float32 may be allowed to be off without a note
 MOST_MOVED = 0.05  # of an interval's width, by which storage may move its ends without a warning
 WRITERS = {"onnx": "to_onnx", "torchscript": "to_torchscript", "pt2": "to_pt2"}
 
@@ -287,6 +288,13 @@ def write(subject: Subject, file: Path, format: str, options: Options) -> Card:
     known = len(subject.found.fixed)
     subject, card = freest(subject, lambda one: _written(one, file, format, options))
     _note_fixed(subject, known)
+    exact = card.verification.get("exact", {})
+    if exact.get("allowed", 0.0) > MOST_MAGNIFIED:
+        note(
+            f"The network magnifies what float32 rounds: in float32 BLiTZ's own answers are off float64 by up to "
+            f"{exact['float32_error']:.1g} of the largest. So are the file's, and that both agree is proven to "
+            f"{exact['allowed']:.1g} only. Smaller weights, shorter sequences, or inputs that lie around 0 help."
+        )
     moved = card.verification.get("storage", {}).get("largest_end", 0.0)
     if moved > MOST_MOVED:
         note(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 import murho
+from murho.cli.loop import BlitzLoop
 from murho.export import to_onnx, to_pt2, to_torchscript, verify
 from murho.export.modes import evaluating, note_modes
 
@@ -223,3 +224,13 @@ def test_batch_statistics_without_running_ones_are_refused_and_with_them_exporte
 def test_instance_normalisation_is_by_row(tmp_path: Path) -> None:
     layers = nn.InstanceNorm2d(2), nn.Flatten(), BayesianLinear(32, 1, posterior_rho_init=-2.0)
     assert to_onnx(nn.Sequential(*layers), tmp_path / "a.onnx", rows(4, 2, 4, 4)).verification["passed"]
+
+
+def test_the_loop_that_files_are_timed_against_runs_in_evaluation_mode(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, x = Trained(), rows(4, 3)
+    card = to_onnx(network, tmp_path / "a.onnx", x)
+    before = held(network)
+    spread = BlitzLoop(network, card)(x, 16).std
+    assert spread.max() < 1e-3  # with dropout on it would be a hundred times as much
+    assert same(before, held(network))

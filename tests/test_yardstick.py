@@ -72,12 +72,12 @@ def long() -> tuple[nn.Module, np.ndarray]:
     return Forward(lambda net, x: net.head(net.lstm(x)[0][:, -1]), lstm=lstm, head=head), rows(5, 200, 1)
 
 
-def front() -> tuple[nn.Module, np.ndarray]:
+def front(small: float = 1e-3) -> tuple[nn.Module, np.ndarray]:
     """The small difference of two layers, before any weight is sampled."""
     one, other, head = nn.Linear(64, 16), nn.Linear(64, 16), BayesianLinear(16, 1, **WIDE)
     other.load_state_dict(one.state_dict())
     network = Forward(
-        lambda net, x: net.head(1e3 * (net.one(x) - net.other(x + 1e-3))), one=one, other=other, head=head
+        lambda net, x: net.head((net.one(x) - net.other(x + small)) / small), one=one, other=other, head=head
     )
     return network, rows(5, 64)
 
@@ -128,6 +128,15 @@ def test_what_a_coarse_network_needs_holds_wherever_two_forms_are_compared(tmp_p
         assert export(network, tmp_path / f"a.{suffix}", x).verification["passed"]
         assert verify(tmp_path / f"a.{suffix}", network, x, trusted=True)["passed"]
     to_ort(tmp_path / "a.onnx", tmp_path / "a.ort")
+
+
+def test_a_network_whose_answers_hold_few_digits_gets_a_note(tmp_path: Path) -> None:
+    network, x = made(lambda: front(1e-5))
+    with pytest.warns(
+        UserWarning, match=r"magnifies what float32 rounds: .* float64 by up to 0\.\d+ of the largest\. "
+    ):
+        card = to_onnx(network, tmp_path / "a.onnx", x)
+    assert card.verification["exact"]["allowed"] > writer.MOST_MAGNIFIED
 
 
 def test_a_network_that_float32_holds_is_held_to_1e_5(tmp_path: Path) -> None:

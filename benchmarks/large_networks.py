@@ -109,7 +109,7 @@ def predict(path: Path, draws: int) -> None:
     shape = [size or 12 for size in model.card.input.shape[1:]]
     answer = model.predict(np.ones((1, *shape), model.card.input.dtype), draws=draws)
     assert np.isfinite(answer.upper).all()
-    print(f" | {perf_counter() - began:.0f} s", end="")
+    print(f" | {draws} draws: {perf_counter() - began:.0f} s", end="")
     check()
 
 
@@ -141,7 +141,7 @@ def main() -> None:
         return
     head = [
         "`python benchmarks/large_networks.py`: time, and peak of the process, of an export with its proof, and of a",
-        f"prediction of {arguments.draws} draws of one row in another process. At most 4 GiB are allowed.\n",
+        "prediction for one row in another process. At most 4 GiB are allowed.\n",
         "| network | format | export | prediction |",
         "|---|---|---|---|",
     ]

@@ -136,7 +136,8 @@ BLiTZ's own forward pass, draw by draw.
 
 Made by `python benchmarks/parity.py --write docs/parity.md` with {versions}, Python {platform.python_version()}.
 The networks are in `benchmarks/cases.py`. Each convolution is there twice: on an input that all draws share, and behind
-another Bayesian layer.
+another Bayesian layer. Networks drawn at random are held to the same in [studies.md](studies.md#random-networks), which
+says in which formats and with how many draws: not all in all three, so that a thousand take some forty minutes.
 
 | network | ONNX: error | p | TorchScript: error | p | torch.export: error | p |
 |---|---|---|---|---|---|---|"""

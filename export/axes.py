@@ -253,8 +253,11 @@ class _Trials:
             group.lengths += [_longer(length)[0], *shorter]
             return None
         first: _Difference | None = None
-        for tried in (_longer(length), [*shorter, *(length - n for n in (2, 4, 8, 16, 1, 3) if length > n)]):
+        fewer = [*shorter, *(length - n for n in (2, 4, 8, 16, 1, 3) if length > n)]
+        for tried in (_longer(length), fewer, shorter[-1:]):
             for n in tried:
+                if n in group.lengths:
+                    break
                 difference = self.difference(dict.fromkeys(group.places, n))
                 if difference is None:
                     group.lengths.append(n)

@@ -217,11 +217,11 @@ class Outcome:
 def murho_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed_cost: None, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Outcome]]:
-    """`murho check …` beside networks.py, in this process. The folder stays as it was."""
+    """`murho check …` beside mine.py, in this process. The folder stays as it was."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    (tmp_path / "networks.py").write_text(MODULE)
+    (tmp_path / "mine.py").write_text(MODULE)
     (tmp_path / "typo.py").write_text("x = 1\ny = (2,\n")
     (tmp_path / "ends.py").write_text("import sys\nsys.exit(3)\n")
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), columns=["a", "b", "c", "other"])
@@ -236,19 +236,19 @@ def murho_check(
         return Outcome(int(stop.value.code or 0), *capsys.readouterr())
 
     yield run
-    for name in ("networks", "typo", "ends"):
+    for name in ("mine", "typo", "ends"):
         sys.modules.pop(name, None)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_command_says_the_verdict_first(murho_check: Callable[..., Outcome]) -> None:
-    good = murho_check("networks:good")
+    good = murho_check("mine:good")
     assert good.code == 0
     assert good.out.startswith("Network. Exports as ONNX, TorchScript and .pt2.\n")
     assert re.search(r"│ input +│ x +│ float32 +│ batch, time +│ feature 3 +│", good.out)
     assert re.search(r"│ constant +│ scale +│ 2\.0 +│", good.out)
     assert re.search(r"│ \.pt2 +│ +\d+ kB │ +\d\.\de-\d\d │ +1\.5 ms │ +1\.5 s │ +70 MiB │", good.out)
-    bad = murho_check("networks:bad")
+    bad = murho_check("mine:bad")
     assert bad.code == 1
     assert bad.out.startswith("Sequential. Does not export: one thing stands in the way.\n")
     assert "1. Module '0' is a BatchNorm1d without running statistics" in bad.text
@@ -256,7 +256,7 @@ def test_the_command_says_the_verdict_first(murho_check: Callable[..., Outcome])
 
 
 def test_the_report_as_json(murho_check: Callable[..., Outcome]) -> None:
-    outcome = murho_check("networks:with_options", "--sampling", "local", "--json")
+    outcome = murho_check("mine:with_options", "--sampling", "local", "--json")
     assert outcome.code == 0
     found = json.loads(outcome.out)
     array = {"names": ["a", "b", "c"], "unit": "", "limit": None}
@@ -293,24 +293,24 @@ def test_the_example_may_come_from_a_file(
     murho_check: Callable[..., Outcome], arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "SUFFIXES", {"onnx": ".onnx"})
-    outcome = murho_check("networks:Network", *arguments)
+    outcome = murho_check("mine:Network", *arguments)
     assert outcome.out.startswith("Network. Exports as ONNX.\n"), outcome
 
 
 SAID = {
     "no example": (
-        "networks:Network",
-        r"Let networks:Network return \(network, example\), or name a file with --example",
+        "mine:Network",
+        r"Let mine:Network return \(network, example\), or name a file with --example",
     ),
-    "fails": ("networks:fails", r"networks:fails fails \(KeyError: 'missing'\), at networks\.py:27: `return weights\["),
+    "fails": ("mine:fails", r"mine:fails fails \(KeyError: 'missing'\), at mine\.py:27: `return weights\["),
     "a typo": (
         "typo:network",
         r"importing 'typo' fails \(SyntaxError: '\(' was never closed\), at typo\.py:2: `y = \(2,`",
     ),
     "ends": ("ends:network", r"importing 'ends' fails \(SystemExit: 3\), at ends\.py:2: `sys\.exit\(3\)`"),
     "something else": (
-        "networks:x",
-        r"networks:x gives ndarray; it must be the trained network, .*\(network, example\)",
+        "mine:x",
+        r"mine:x gives ndarray; it must be the trained network, .*\(network, example\)",
     ),
 }
 

@@ -14,6 +14,7 @@ from murho.export.generator import normals
 from murho.export.montecarlo import PLAIN, MonteCarloNetwork, Plan, trial_run
 from murho.export.recognition import read_posteriors
 from murho.export.reference import Reference, generator_epsilon
+from murho.export.signature import Input
 from murho.runtime.artifact import read
 from murho.runtime.compare import relative_error
 from murho.runtime.engines import open_engine
@@ -194,7 +195,7 @@ def plain_against_blitz(network: nn.Module, x: torch.Tensor, draws: list[int] | 
     """Compare and return whether x had to be repeated for every draw."""
     draws = draws or [0, 3, 8]
     posteriors = read_posteriors(network)
-    plan = trial_run(network, posteriors, Plan(murho.Scaling()), [x[:1]])
+    plan = trial_run(network, posteriors, Plan(murho.Scaling()), [Input("x", x[:1])])
     folded = MonteCarloNetwork(network, posteriors, plan, PLAIN)
     got = folded.samples(x, torch.tensor(draws), torch.tensor(SEED)).numpy()
     want = Reference(network, posteriors, plan).given([x], draws, generator_epsilon(SEED))["output"]

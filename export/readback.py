@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from ..runtime.artifact import Artifact
 from ..runtime.engines import Engine, ProgramEngine, TorchScriptEngine
@@ -56,8 +56,11 @@ def _held(subject: Subject, engine: Engine, artifact: Artifact) -> Iterator[tupl
     if isinstance(engine, ProgramEngine):
         held |= _expanded(engine.module)
     called = {site.layer for site in subject.plan.sites or ()}
-    for layer in subject.posteriors:
-        names = [f"network.{layer}.{inner}mu" for inner in ("", "expanding.")]
+    paths: dict[nn.Module, list[str]] = {}  # torch.export keeps a layer of two names under either
+    for path, module in subject.network.named_modules(remove_duplicate=False):
+        paths.setdefault(module, []).append(path)
+    for layer, posterior in subject.posteriors.items():
+        names = [f"network.{path}.{inner}mu" for path in paths[posterior.module] for inner in ("", "expanding.")]
         name = next((name for name in names if name in held), None)
         if name is None and layer in called:
             raise ExportError(f"The file holds no weights for layer {layer!r}, which the network's forward calls.")

@@ -228,7 +228,7 @@ def test_instance_normalisation_is_by_row(tmp_path: Path) -> None:
 
 def test_the_loop_that_files_are_timed_against_runs_in_evaluation_mode(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network, x = Trained(), rows(4, 3)
+    network, x = nn.Sequential(Trained()), rows(4, 3)
     card = to_onnx(network, tmp_path / "a.onnx", x)
     before = held(network)
     spread = BlitzLoop(network, card)(x, 16).std

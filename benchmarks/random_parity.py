@@ -39,8 +39,8 @@ from murho.export.generator import normals
 
 EXPORTS = {"onnx": to_onnx, "torchscript": to_torchscript, "pt2": to_pt2}
 SUFFIXES = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
-TURNS = (*(("onnx",), ("torchscript",)) * 3, ("pt2",))
-"""The formats of one network, the next and so on: .pt2, which takes the most time, of every seventh."""
+TURNS = (*(("onnx",), ("torchscript",)) * 9, ("pt2",))
+"""The formats of one network, the next and so on: .pt2, which takes the most time, of every nineteenth."""
 TOLERANCE = 1e-5  # float32 arithmetic in another order, relative to the largest value
 MULTIPLE = 8  # of what BLiTZ's own float32 is off, where that allows more (docs/design.md, "The yardstick")
 PASSES = 8  # of BLiTZ's float32, where one explains too little: the others with ε two units in the last place off

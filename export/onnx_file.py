@@ -75,6 +75,7 @@ def build(
             verbose=False,
         )
     assert program is not None
+    _keep_constants(program.model.graph)
     model = program.model_proto
     _name_outputs(model.graph, finals)
     _name_axes(model, signature)
@@ -294,6 +295,16 @@ def _keep_last_steps(graph: onnx.GraphProto) -> None:
     unread = removed - {name for node in graph.node for name in reads(node)}
     for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
         graph.initializer.remove(tensor)
+
+
+def _keep_constants(graph: Any) -> None:
+    """Register the constants that onnxscript's rewriter lost: of two Flatten nodes of one tensor, the second's shape."""
+    for node in graph:
+        for value in node.inputs:
+            if value is None or value.const_value is None or value.producer() is not None or value.is_graph_input():
+                continue
+            if value.name not in graph.initializers:
+                graph.register_initializer(value)
 
 
 def _axis(node: onnx.NodeProto) -> int:

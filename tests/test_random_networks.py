@@ -4,7 +4,7 @@ import pytest
 import torch
 from blitz.modules import BayesianGRU
 from hypothesis import HealthCheck, Phase, given, reject, seed, settings
-from random_networks import SIZES, Linear, Parallel, Plain, Recurrent, Spec, bayesian_calls, build, specs
+from random_networks import SIZES, Convolution, Linear, Parallel, Plain, Recurrent, Spec, bayesian_calls, build, specs
 from random_parity import MismatchError, check, why_refused
 
 from murho import ExportError
@@ -39,6 +39,13 @@ def test_a_random_network_says_what_blitz_says(form: str, format: str) -> None:
 
     holds()
     assert len(tried) == EXAMPLES[format]
+
+
+def test_a_tensor_that_is_flattened_twice_is_exported_to_onnx() -> None:
+    flat = Plain("flatten")
+    convolution = Convolution(out=3, kernel=2, padding=1, groups=2, bias=False)
+    spec = Spec("map2", (Parallel((flat, convolution), (flat,)),), head=3)
+    assert check(build(spec), ("onnx",)).error <= 1e-5
 
 
 GRU = Spec("sequence", (Recurrent("gru", 4), Linear(2)))

@@ -48,6 +48,7 @@ ROWS, DRAWS, SEED = (1, 2, 6), (2, 33), 2**40 + 77
 
 REFUSALS: dict[str, str] = {
     "ExportError: On the example all draws give the same answer, in BLiTZ too": "no draw moves the output",
+    "ExportError: σ is 0 for every weight of the network": "no weight is random",
 }
 """Refusals that are documented, by the start of their message: why each is right."""
 

@@ -298,7 +298,7 @@ def _keep_last_steps(graph: onnx.GraphProto) -> None:
 
 
 def _keep_constants(graph: Any) -> None:
-    """Register the constants that onnxscript's rewriter lost: of two Flatten nodes of one tensor, the second's shape."""
+    """Register the constants that onnxscript's rewriter lost: the second shape of a tensor flattened twice."""
     for node in graph:
         for value in node.inputs:
             if value is None or value.const_value is None or value.producer() is not None or value.is_graph_input():

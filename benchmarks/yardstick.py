@@ -16,6 +16,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from blitz.modules import BayesianGRU, BayesianLinear, BayesianLSTM
+from cases import Forward
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -32,18 +33,8 @@ from murho.runtime.engines import open_engine
 WIDE = {"posterior_rho_init": -3.0}
 
 
-class Forward(nn.Module):
-    def __init__(self, forward: Callable[..., Tensor], **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self._forward = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._forward(self, x)
-
-
 def grown(layer: nn.Module, factor: float) -> nn.Module:
+    """A layer with larger means."""
     for name, module in layer.named_modules():
         if name.endswith("_sampler"):
             module.mu.data *= factor

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from blitz.modules import BayesianEmbedding, BayesianGRU, BayesianLinear, BayesianLSTM
+from cases import Forward
 from torch import Tensor, nn
+from yardstick import grown
 
 import murho
 from murho import Scaling
@@ -28,27 +30,6 @@ WIDE = {"posterior_rho_init": -3.0}
 
 def rows(*sizes: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(sizes, dtype=np.float32)
-
-
-class Forward(nn.Module):
-    """A network whose forward is given."""
-
-    def __init__(self, forward: Callable[..., Any], **layers: nn.Module) -> None:
-        super().__init__()
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-        self._forward = forward
-
-    def forward(self, x: Tensor) -> Any:
-        return self._forward(self, x)
-
-
-def grown(layer: nn.Module, factor: float) -> nn.Module:
-    """A layer with larger means."""
-    for name, module in layer.named_modules():
-        if name.endswith("_sampler"):
-            module.mu.data *= factor
-    return layer
 
 
 # Networks whose float32 is coarse
